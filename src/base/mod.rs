@@ -1,0 +1,6 @@
+//! What everything stands on, knowing no format: untrusted bytes, checksums, the disk, progress.
+
+pub mod checksum;
+pub mod cursor;
+pub mod durable;
+pub mod progress;
