@@ -189,6 +189,13 @@ impl Error {
         self
     }
 
+    /// Moves the offset, if there is one, from that of a part to that of the whole the part begins at `base` in.
+    #[must_use]
+    pub fn offset_by(mut self, base: u64) -> Self {
+        self.0.offset = self.0.offset.map(|offset| offset.saturating_add(base));
+        self
+    }
+
     /// Adds what the person on call does next: a sentence in lower case, without a final stop.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
@@ -300,7 +307,8 @@ mod tests {
 
     #[test]
     fn does_not_say_an_offset_twice() {
-        let error = Error::damaged("expected 4 more bytes at byte 12, found the end of the file").at_offset(12);
+        let error =
+            Error::damaged("expected 4 more bytes at byte 12, found the end of the file").at_offset(12);
         assert_eq!(error.to_string(), "expected 4 more bytes at byte 12, found the end of the file");
     }
 

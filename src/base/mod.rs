@@ -4,3 +4,4 @@ pub mod checksum;
 pub mod cursor;
 pub mod durable;
 pub mod progress;
+pub mod scratch;

@@ -1,1 +1,4 @@
-//! To be written.
+//! What several verbs share: entries from many places in one order, the checks they pass, and what makes an increment sound.
+
+pub mod merge;
+pub mod sort;
