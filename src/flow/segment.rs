@@ -1,0 +1,187 @@
+//! One segment: its file, what its manifest claims, what its bytes turn out to hold.
+
+use super::merge::Named;
+use super::sort::Sorter;
+use crate::base::progress::Progress;
+use crate::base::scratch::Scratch;
+use crate::entry::Source;
+use crate::error::{Error, Result};
+use crate::format::{self, FileInput, Piece, Reader, Tally};
+use crate::repo::manifest::{self, Deletes, Manifest};
+use std::path::{Path, PathBuf};
+
+/// A segment file, opened: later changes of its name do not touch what is read.
+#[derive(Debug)]
+pub struct Segment {
+    path: PathBuf,
+    input: FileInput,
+    manifest: Option<Manifest>,
+    tally: Option<Tally>,
+}
+
+impl Segment {
+    /// Opens a segment and reads its manifest, if there is one.
+    pub fn open(path: &Path) -> Result<Self> {
+        let manifest = manifest::load(path)?;
+        let input = FileInput::open(path)?;
+        Ok(Self { path: path.to_owned(), input, manifest, tally: None })
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's name, for people.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The file from its first byte.
+    pub fn input(&self) -> FileInput {
+        self.input.clone()
+    }
+
+    /// The file's size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.input.len()
+    }
+
+    /// What its manifest claims.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// What its bytes turned out to hold, once they were read.
+    pub fn tally(&self) -> Option<&Tally> {
+        self.tally.as_ref()
+    }
+
+    /// Keeps what a full reading gathered.
+    pub fn set_tally(&mut self, tally: Tally) {
+        self.tally = Some(tally);
+    }
+
+    /// The digest that names it; segments without a manifest have none.
+    pub fn sha256(&self) -> Option<&str> {
+        self.manifest.as_ref().map(|manifest| manifest.sha256.as_str())
+    }
+
+    /// The highest version in it.
+    pub fn last_version(&self) -> u64 {
+        match (&self.tally, &self.manifest) {
+            (Some(tally), _) => tally.last_version(),
+            (None, Some(manifest)) => manifest.last_version,
+            (None, None) => 0,
+        }
+    }
+
+    /// How sure its deletes are; nobody vouches for a segment without a manifest.
+    pub fn deletes(&self) -> Deletes {
+        self.manifest.as_ref().map_or(Deletes::Unknown, |manifest| manifest.deletes)
+    }
+
+    /// Its entries as sorted sources: as few as its runs allow when they are known, else one that sorts them.
+    pub fn sorted(&self, scratch: &Scratch, memory: usize, progress: &Progress) -> Result<Vec<Named<'static>>> {
+        let layout = match &self.tally {
+            Some(tally) => tally.layout(),
+            None => self.manifest.as_ref().and_then(claimed_layout),
+        };
+        if let Some(layout) = layout {
+            return Ok(lanes(layout)
+                .into_iter()
+                .map(|pieces| Named::new(self.name(), Box::new(Reader::pieces(self.input(), pieces)) as _))
+                .collect());
+        }
+        let mut sorter = Sorter::new(scratch, memory, progress);
+        let mut reader = Reader::new(self.input());
+        let mut passed = 0;
+        while reader.advance()? {
+            sorter.put(reader.entry())?;
+            if reader.offset() - passed > 1 << 20 {
+                progress.check()?;
+                passed = reader.offset();
+            }
+        }
+        Ok(vec![Named::new(self.name(), sorter.finish()? as Box<dyn Source>)])
+    }
+}
+
+/// Where the manifest says the runs lie. It is digested, and whoever reads by it watches the order.
+fn claimed_layout(manifest: &Manifest) -> Option<format::Layout> {
+    let runs = manifest.runs.as_ref()?;
+    let pieces = manifest.pieces.as_ref()?;
+    let key = |hex: &str| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok();
+    let runs = runs.iter().map(|run| {
+        Some(format::Run {
+            id: run.id,
+            first: key(&run.first)?,
+            last: key(&run.last)?,
+            last_version: 0,
+            entries: run.entries,
+        })
+    });
+    let pieces = pieces.iter().map(|piece| (piece.run, Piece { offset: piece.offset, bytes: piece.bytes }));
+    Some(format::Layout { runs: runs.collect::<Option<_>>()?, pieces: pieces.collect() })
+}
+
+/// Deals runs out to as few lanes as possible, so that each lane is one sorted reading: runs of Badger's are disjoint and make one,
+/// the run of tombstones that we append makes a second.
+fn lanes(layout: format::Layout) -> Vec<Vec<Piece>> {
+    let mut runs = layout.runs;
+    runs.sort_by(|one, other| one.first.cmp(&other.first));
+    let mut lanes: Vec<(Vec<u8>, Vec<u32>)> = Vec::new();
+    for run in runs {
+        match lanes.iter_mut().find(|(last, _)| *last < run.first) {
+            Some((last, ids)) => {
+                ids.push(run.id);
+                *last = run.last;
+            }
+            None => lanes.push((run.last, vec![run.id])),
+        }
+    }
+    let mut by_run = std::collections::HashMap::<u32, Vec<Piece>>::new();
+    for (id, piece) in layout.pieces {
+        by_run.entry(id).or_default().push(piece);
+    }
+    lanes
+        .into_iter()
+        .map(|(_, ids)| ids.iter().flat_map(|id| by_run.remove(id).unwrap_or_default()).collect())
+        .collect()
+}
+
+/// Refuses a path that is no segment but a folder, with advice.
+pub fn expect_file(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Err(Error::invalid("expected a segment file, found a folder").at_path(path)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::from_io(error, "look at it", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Layout, Run};
+
+    fn run(id: u32, first: &str, last: &str) -> Run {
+        Run { id, first: first.into(), last: last.into(), last_version: 1, entries: 1 }
+    }
+
+    #[test]
+    fn disjoint_runs_make_one_lane_in_key_order_and_an_overlapping_one_another() {
+        let layout = Layout {
+            runs: vec![run(1, "m", "z"), run(2, "a", "c"), run(3, "d", "l"), run(4, "b", "y")],
+            pieces: (1..=4).map(|id| (id, Piece { offset: u64::from(id), bytes: 1 })).collect(),
+        };
+        let offsets: Vec<Vec<u64>> =
+            lanes(layout).iter().map(|lane| lane.iter().map(|piece| piece.offset).collect()).collect();
+        assert_eq!(offsets, [vec![2, 3, 1], vec![4]]);
+    }
+
+    #[test]
+    fn runs_that_touch_at_one_key_do_not_share_a_lane() {
+        let layout = Layout { runs: vec![run(1, "a", "b"), run(2, "b", "c")], pieces: Vec::new() };
+        assert_eq!(lanes(layout).len(), 2);
+    }
+}
