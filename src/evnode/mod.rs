@@ -1,1 +1,3 @@
-//! To be written.
+//! What ev-node keeps in its datastore: keys and records. It opens nothing and is fed entries.
+
+pub mod key;

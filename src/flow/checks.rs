@@ -3,6 +3,7 @@
 use super::finding::Finding;
 use super::hasher::digest_file;
 use super::segment::Segment;
+use crate::base::checksum;
 use crate::base::progress::Progress;
 use crate::entry::Source;
 use crate::error::{Error, Kind, Result};
@@ -187,7 +188,7 @@ fn block_crc(segment: &Segment, block: &IndexBlock, progress: &Progress) -> Resu
         match input.read(&mut buffer)? {
             0 => return Ok(Some(format!("{crc:08x}"))),
             read => {
-                crc = crc32c::crc32c_append(crc, buffer.get(..read).unwrap_or_default());
+                crc = checksum::crc32c(crc, buffer.get(..read).unwrap_or_default());
                 progress.add(read as u64, 0);
             }
         }

@@ -18,10 +18,10 @@
 //! Equal for a chain of segments, a Badger directory and a store that hold the same data, and what `interop digest` computes
 //! from a Badger directory with Badger itself.
 
+use crate::base::checksum::Sha256;
 use crate::base::progress::Progress;
 use crate::entry::{Entry, INTERNAL_PREFIX, META_KEPT, META_MERGE, Source};
 use crate::error::{Error, Result};
-use sha2::{Digest as _, Sha256};
 
 /// What the digest is taken of.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ pub fn digest(source: &mut dyn Source, scope: Scope, progress: &Progress) -> Res
         }
     }
     progress.add(passed, covered);
-    Ok((data_encoding::HEXLOWER.encode(&hasher.finalize()), covered))
+    Ok((hasher.hex(), covered))
 }
 
 /// Picks the newest live version of each key out of a source in order.
@@ -92,12 +92,12 @@ fn feed(hasher: &mut Sha256, entry: &Entry<'_>, mask: u8) -> Result<()> {
         u32::try_from(bytes.len())
             .map_err(|_| Error::unsupported(format!("cannot digest {} bytes as one field", bytes.len())))
     };
-    hasher.update(length(entry.key)?.to_be_bytes());
+    hasher.update(&length(entry.key)?.to_be_bytes());
     hasher.update(entry.key);
-    hasher.update(entry.version.to_be_bytes());
-    hasher.update([entry.meta & mask, entry.user_meta]);
-    hasher.update(entry.expires_at.to_be_bytes());
-    hasher.update(length(entry.value)?.to_be_bytes());
+    hasher.update(&entry.version.to_be_bytes());
+    hasher.update(&[entry.meta & mask, entry.user_meta]);
+    hasher.update(&entry.expires_at.to_be_bytes());
+    hasher.update(&length(entry.value)?.to_be_bytes());
     hasher.update(entry.value);
     Ok(())
 }
@@ -123,7 +123,7 @@ mod tests {
     fn is_that_of_the_bytes_in_the_drawing() {
         let mut hasher = Sha256::new();
         hasher.update(b"\0\0\0\x01k\0\0\0\0\0\0\0\x07\x08\x03\0\0\0\0\0\0\x01\0\0\0\0\x02vv");
-        let expected = data_encoding::HEXLOWER.encode(&hasher.finalize());
+        let expected = hasher.hex();
         let one = OwnedEntry { meta: 0x0e, user_meta: 3, expires_at: 256, ..entry(b"k", 7, b"vv") };
         assert_eq!(of(&[one], scope()), expected);
     }

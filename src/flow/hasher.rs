@@ -1,10 +1,10 @@
 //! SHA-256 on a thread of its own: it is the slowest thing that happens to a byte, and the other core is there.
 
+use crate::base::checksum::Sha256;
 use crate::base::progress::Progress;
 use crate::error::{Error, Result};
 use crate::format::{FileInput, Input as _};
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -56,11 +56,11 @@ fn run(waiting: &Receiver<Message>) -> String {
             Message::Bytes(bytes) => hasher.update(&bytes),
             Message::SoFar(answer) => {
                 // Whoever asked may have given up; the bytes still count.
-                let _ = answer.send(hex(&hasher.clone().finalize()));
+                let _ = answer.send(hasher.hex());
             }
         }
     }
-    hex(&hasher.finalize())
+    hasher.hex()
 }
 
 fn gone() -> Error {
@@ -79,7 +79,7 @@ pub fn digest_file(mut input: FileInput, progress: &Progress) -> Result<String> 
     loop {
         progress.check()?;
         match input.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
+            0 => return Ok(hasher.hex()),
             read => hasher.update(buffer.get(..read).unwrap_or_default()),
         }
     }
@@ -93,7 +93,7 @@ mod tests {
     fn digests_in_order_and_on_the_way() {
         let hasher = Hasher::start();
         hasher.update(Bytes::from_static(b"ab")).unwrap();
-        assert_eq!(hasher.so_far().unwrap(), hex(&Sha256::digest(b"ab")));
+        assert_eq!(hasher.so_far().unwrap(), crate::base::checksum::sha256_hex(b"ab"));
         hasher.update(Bytes::from_static(b"c")).unwrap();
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hasher.finish().unwrap(), abc);

@@ -1,5 +1,13 @@
 //! What several verbs share: entries from many places in one order, the checks they pass, and what makes an increment sound.
 
+pub mod chain;
+pub mod checks;
 pub mod digest;
+pub mod finding;
+pub mod hasher;
+pub mod increment;
+pub mod intake;
 pub mod merge;
+pub mod segment;
 pub mod sort;
+pub mod watch;

@@ -27,18 +27,18 @@ pub fn spill(source: &mut dyn Source, scratch: &Scratch, progress: &Progress) ->
 }
 
 /// Takes entries in any order within `memory` bytes, and gives them back sorted, each key and version once.
-pub struct Sorter<'a> {
-    scratch: &'a Scratch,
-    progress: &'a Progress,
+pub struct Sorter {
+    scratch: Scratch,
+    progress: Progress,
     memory: usize,
     arena: Arena,
     runs: Vec<Named<'static>>,
 }
 
-impl<'a> Sorter<'a> {
+impl Sorter {
     /// A sorter that holds at most about `memory` bytes, and the largest entry.
-    pub fn new(scratch: &'a Scratch, memory: usize, progress: &'a Progress) -> Self {
-        Self { scratch, progress, memory, arena: Arena::default(), runs: Vec::new() }
+    pub fn new(scratch: &Scratch, memory: usize, progress: &Progress) -> Self {
+        Self { scratch: scratch.clone(), progress: progress.clone(), memory, arena: Arena::default(), runs: Vec::new() }
     }
 
     /// Takes one entry.
@@ -46,7 +46,7 @@ impl<'a> Sorter<'a> {
         let size = entry.key.len() + entry.value.len() + size_of::<Slot>();
         if !self.arena.slots.is_empty() && self.arena.size() + size > self.memory {
             self.arena.sort();
-            let run = spill(&mut self.arena, self.scratch, self.progress)?;
+            let run = spill(&mut self.arena, &self.scratch, &self.progress)?;
             self.runs.push(Named::new("a sorted run", Box::new(run)));
             self.arena.clear();
         }
@@ -59,7 +59,7 @@ impl<'a> Sorter<'a> {
         self.arena.sort();
         self.runs.push(Named::new("the last run", Box::new(self.arena)));
         // Doubles within one run are dropped by the merge as well: it needs each run to be sorted, not strictly.
-        Merge::in_passes(self.runs, self.scratch, self.progress)
+        Merge::in_passes(self.runs, &self.scratch, &self.progress)
             .map(|source| Box::new(Once::new(source)) as _)
     }
 }

@@ -1,6 +1,7 @@
 //! What a stream turned out to hold, gathered while its bytes pass: the facts a manifest is made from.
 
 use super::{Piece, Tap};
+use crate::base::checksum;
 use crate::entry::Entry;
 use crate::error::Result;
 use std::collections::HashMap;
@@ -189,7 +190,7 @@ impl Tally {
 
 impl Tap for Tally {
     fn bytes(&mut self, bytes: &[u8]) {
-        self.block = crc32c::crc32c_append(self.block, bytes);
+        self.block = checksum::crc32c(self.block, bytes);
     }
 
     fn frame(&mut self, end: u64) {
@@ -275,7 +276,7 @@ mod tests {
         let tally = tally(&stream);
         assert_eq!((tally.entries(), tally.frames(), tally.last_version()), (3, 2, 9));
         assert_eq!(tally.bytes(), stream.len() as u64);
-        let block = Block { offset: 0, bytes: tally.bytes(), crc32c: crc32c::crc32c(&stream), entries: 3 };
+        let block = Block { offset: 0, bytes: tally.bytes(), crc32c: checksum::crc32c(0, &stream), entries: 3 };
         assert_eq!(tally.index(), [block]);
     }
 

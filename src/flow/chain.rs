@@ -1,0 +1,268 @@
+//! Segments that belong together: in which order, whether without a gap, and as one source.
+//!
+//! A segment follows another when its manifest names that one's digest as its parent, or, for increments that were asked for by a
+//! bare version, when it begins at or below the other's complete version. Segments without a manifest say nothing, so they
+//! stay where the caller put them and the report says that nobody can vouch for them.
+
+use super::checks::{self, Level};
+use super::finding::{Finding, refuse};
+use super::merge::{Merge, Ordered};
+use super::segment::Segment;
+use crate::base::progress::Progress;
+use crate::base::scratch::Scratch;
+use crate::entry::Source;
+use crate::error::{Kind, Result};
+use crate::repo::manifest::{Deletes, Kind as SegmentKind, Manifest};
+use std::path::PathBuf;
+
+/// What a chain may follow: nothing (then it begins with a full segment), or what a store has already taken.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct After {
+    /// The digest of the last segment taken.
+    pub sha256: String,
+    /// Up to which version it missed nothing.
+    pub complete_version: u64,
+    /// The source's store id, as hex, where it is known.
+    pub store_id: Option<String>,
+}
+
+/// Segments in the order of their making.
+#[derive(Debug)]
+pub struct Chain {
+    segments: Vec<Segment>,
+    findings: Vec<Finding>,
+}
+
+impl Chain {
+    /// Opens segments and puts them in order. What does not fit is a finding, not an error: see [`Chain::refuse`].
+    pub fn open(paths: &[PathBuf], after: Option<&After>) -> Result<Self> {
+        let mut segments = Vec::new();
+        for path in paths {
+            super::segment::expect_file(path)?;
+            segments.push(Segment::open(path)?);
+        }
+        Ok(Self::of(segments, after))
+    }
+
+    fn of(segments: Vec<Segment>, after: Option<&After>) -> Self {
+        let (segments, mut findings) = without_doubles(segments);
+        let given: Vec<_> = segments.iter().map(|segment| segment.path().to_owned()).collect();
+        let (segments, problems) = in_order(segments, after);
+        findings.extend(problems);
+        let mended = segments.iter().map(Segment::path).ne(given.iter().map(PathBuf::as_path));
+        if mended && findings.iter().all(|finding| finding.code == "twice") {
+            let names: Vec<_> = segments.iter().map(Segment::name).collect();
+            findings.push(Finding::info("order-mended", format!("the segments follow each other as {}", names.join(", "))));
+        }
+        Self { segments, findings }
+    }
+
+    /// The segments, oldest first.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// What was found while they were put in order.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Fails when they do not make a chain.
+    pub fn refuse(&self) -> Result<()> {
+        refuse(&self.findings)
+    }
+
+    /// Reads every segment and says what is wrong; see [`checks::segment`].
+    pub fn check(&mut self, level: Level, digest: bool, progress: &Progress) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for segment in &mut self.segments {
+            findings.extend(checks::segment(segment, level, digest, progress)?);
+        }
+        Ok(findings)
+    }
+
+    /// All entries in one order, each key and version once; fails where two segments disagree.
+    pub fn source(&self, scratch: &Scratch, memory: usize, progress: &Progress) -> Result<Box<dyn Source>> {
+        let mut sources = Vec::new();
+        for segment in &self.segments {
+            sources.extend(segment.sorted(scratch, memory, progress)?);
+        }
+        Ok(Box::new(Ordered::new(Merge::in_passes(sources, scratch, progress)?)))
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(Segment::bytes).sum()
+    }
+
+    /// The highest version in it.
+    pub fn last_version(&self) -> u64 {
+        self.segments.iter().map(Segment::last_version).max().unwrap_or(0)
+    }
+
+    /// The newest manifest in it.
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.segments.iter().rev().find_map(Segment::manifest)
+    }
+
+    /// Up to which version it misses nothing; `None` when nothing says so.
+    ///
+    /// Where no block of ev-node's tells, a segment that Badger streamed promises no version: then the highest one is all there is.
+    pub fn complete_version(&self) -> Option<u64> {
+        let newest = self.newest()?;
+        (newest.pinned || newest.complete_height > 0).then_some(newest.complete_version)
+    }
+
+    /// As sure as the weakest of its segments.
+    pub fn deletes(&self) -> Deletes {
+        Deletes::weakest(self.segments.iter().map(Segment::deletes))
+    }
+}
+
+/// The same segment twice is harmless: the second goes.
+fn without_doubles(segments: Vec<Segment>) -> (Vec<Segment>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let mut once: Vec<Segment> = Vec::new();
+    for segment in segments {
+        let same = once.iter().any(|other| {
+            let one_file = std::fs::canonicalize(other.path()).ok() == std::fs::canonicalize(segment.path()).ok();
+            one_file || (other.sha256().is_some() && other.sha256() == segment.sha256() && segment.bytes() > 0)
+        });
+        if same {
+            let text = "this segment was given twice and is read once";
+            findings.push(Finding::info("twice", text).in_file(segment.path()));
+        } else {
+            once.push(segment);
+        }
+    }
+    (once, findings)
+}
+
+fn in_order(mut rest: Vec<Segment>, after: Option<&After>) -> (Vec<Segment>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let mut ordered: Vec<Segment> = Vec::new();
+    let mut at = after.cloned();
+    if at.is_none() {
+        match first(&rest) {
+            Some(place) => {
+                let segment = rest.remove(place);
+                at = Some(link(&segment, None));
+                ordered.push(segment);
+            }
+            None => findings.extend(no_full(&rest)),
+        }
+    }
+    while let Some(current) = &at {
+        let mut followers = rest.iter().enumerate().filter(|(_, segment)| follows(segment, current));
+        let Some((place, _)) = followers.next() else { break };
+        if let Some((_, other)) = followers.find(|(_, other)| other.manifest().is_some_and(|m| m.parent.is_some())) {
+            findings.extend(rest.get(place).map(|one| fork(one, other)));
+        }
+        let segment = rest.remove(place);
+        at = Some(link(&segment, Some(current)));
+        ordered.push(segment);
+    }
+    if let Some(current) = &at {
+        findings.extend(rest.iter().map(|segment| left_over(segment, current)));
+    }
+    findings.extend(ordered.iter().filter_map(promises));
+    ordered.extend(rest);
+    (ordered, findings)
+}
+
+/// The first segment of a chain: the full one, or one that says nothing and stands first.
+fn first(segments: &[Segment]) -> Option<usize> {
+    let full = |segment: &Segment| segment.manifest().is_some_and(|manifest| manifest.kind == SegmentKind::Full);
+    let silent = |segment: &Segment| segment.manifest().is_none();
+    segments.iter().position(full).or_else(|| segments.first().is_some_and(silent).then_some(0))
+}
+
+fn link(segment: &Segment, before: Option<&After>) -> After {
+    match segment.manifest() {
+        Some(manifest) => After {
+            sha256: manifest.sha256.clone(),
+            complete_version: manifest.complete_version,
+            store_id: manifest.store_id.clone().or_else(|| before.and_then(|before| before.store_id.clone())),
+        },
+        None => After { sha256: String::new(), ..before.cloned().unwrap_or_default() },
+    }
+}
+
+fn follows(segment: &Segment, before: &After) -> bool {
+    let Some(manifest) = segment.manifest() else { return true };
+    if manifest.kind == SegmentKind::Full || foreign(manifest, before) {
+        return false;
+    }
+    match &manifest.parent {
+        Some(parent) => parent.sha256 == before.sha256,
+        None => manifest.since_version <= before.complete_version,
+    }
+}
+
+fn foreign(manifest: &Manifest, before: &After) -> bool {
+    matches!((&manifest.store_id, &before.store_id), (Some(one), Some(other)) if one != other)
+}
+
+fn no_full(segments: &[Segment]) -> Option<Finding> {
+    let segment = segments.first()?;
+    let since = segment.manifest().map_or(0, |manifest| manifest.since_version);
+    let text = format!("expected a full segment at the start of the chain, found only increments since version {since}");
+    Some(
+        Finding::new(super::finding::Level::Error, "gap", Kind::Missing, text)
+            .in_file(segment.path())
+            .with_hint("give the full segment and every increment that follows it"),
+    )
+}
+
+fn fork(one: &Segment, other: &Segment) -> Finding {
+    let text = format!("expected one increment after its parent, found two: {} and {}", one.name(), other.name());
+    Finding::new(super::finding::Level::Error, "fork", Kind::Mismatch, text)
+        .in_file(other.path())
+        .with_hint("leave out the one whose followers you do not want: deletes are counted from the parent on")
+}
+
+fn left_over(segment: &Segment, before: &After) -> Finding {
+    use super::finding::Level::Error;
+    let Some(manifest) = segment.manifest() else {
+        return Finding::new(Error, "gap", Kind::Missing, "expected it to follow the chain").in_file(segment.path());
+    };
+    let finding = if manifest.kind == SegmentKind::Full {
+        let text = "expected one full segment in a chain, found another".to_owned();
+        Finding::new(Error, "foreign", Kind::Mismatch, text).with_hint("restore one chain at a time")
+    } else if foreign(manifest, before) {
+        let text = format!(
+            "expected an increment of store {}, found one of store {}",
+            before.store_id.as_deref().unwrap_or("?"),
+            manifest.store_id.as_deref().unwrap_or("?")
+        );
+        Finding::new(Error, "foreign", Kind::Mismatch, text).with_hint("it belongs to another datastore's chain")
+    } else {
+        let text = match &manifest.parent {
+            Some(parent) => format!(
+                "expected the segment it follows (SHA-256 {}, complete version {}), found none that fits",
+                parent.sha256, parent.complete_version
+            ),
+            None => format!(
+                "expected versions {} to {}, found no segment with them",
+                before.complete_version.saturating_add(1),
+                manifest.since_version
+            ),
+        };
+        Finding::new(Error, "gap", Kind::Missing, text).with_hint("give the increments in between, too")
+    };
+    finding.in_file(segment.path())
+}
+
+/// What a segment does not promise.
+fn promises(segment: &Segment) -> Option<Finding> {
+    let manifest = segment.manifest()?;
+    let text = match manifest.deletes {
+        Deletes::Exact => return None,
+        Deletes::Derived => "deletes outside the block families are derived: a key that was deleted may be back",
+        Deletes::Unknown => {
+            "deletes that the source had compacted away are unknown: a key that was deleted may be back"
+        }
+    };
+    let finding = Finding::warning("deletes", text).in_file(segment.path());
+    Some(finding.with_hint("take increments with exact=True, or from `evbackup serve` beside the node"))
+}

@@ -1,0 +1,281 @@
+//! What makes an increment sound: the base it follows, the deletes that its stream does not carry, and the keys that are live after it.
+//!
+//! Versions alone do not (`docs/concepts/increments.md`): Badger drops deletes that compaction has purged, and hands out versions
+//! again after a restart. So every segment has a list of its live keys, and a key that was live in the base, is not live any more
+//! and is not in the stream gets a tombstone, which any loader understands.
+
+use super::segment::expect_file;
+use crate::base::progress::Progress;
+use crate::entry::{Entry, META_DELETE, Sink, Source};
+use crate::error::{Error, Result};
+use crate::repo::keys;
+use crate::repo::manifest::{self, Manifest};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+/// The segment that an increment follows.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it is.
+    pub manifest: Manifest,
+}
+
+impl Base {
+    /// The base at `path`, which must have a manifest: without one nobody knows up to where it is complete.
+    pub fn load(path: &Path) -> Result<Self> {
+        expect_file(path)?;
+        match manifest::load(path)? {
+            Some(manifest) => Ok(Self { path: path.to_owned(), manifest }),
+            None => Err(Error::missing("expected its manifest, which says up to where it is complete, found none")
+                .at_path(path)
+                .with_hint("take a full backup, or give the version as a number")),
+        }
+    }
+
+    /// Its keys file, proven by the manifest's digest; `None` when it has none.
+    pub fn keys(&self, progress: &Progress) -> Result<Option<KeysSource>> {
+        let Some(claim) = &self.manifest.keys else { return Ok(None) };
+        let path = keys::path_of(&self.path);
+        let input = crate::format::FileInput::open(&path)?;
+        let found = super::hasher::digest_file(input, progress)?;
+        if found != claim.sha256 {
+            return Err(Error::damaged(format!("expected SHA-256 {}, found {found}", claim.sha256))
+                .at_path(&path)
+                .with_hint("take a full backup: without the base's keys nobody knows what was deleted"));
+        }
+        KeysSource::open(&path).map(Some)
+    }
+
+    /// The error that says the source is not what the base was taken from.
+    pub fn mismatch(&self, what: impl Into<String>) -> Error {
+        Error::mismatch(format!("cannot follow {}: {}", self.name(), what.into()))
+            .with_hint("take a full backup, or pass on_mismatch=\"full\"")
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// A keys file as a source: the value of an entry is the 8 bytes of its content hash.
+pub struct KeysSource {
+    reader: keys::Reader<BufReader<File>>,
+    path: PathBuf,
+    hash: [u8; 8],
+    stands: bool,
+}
+
+impl KeysSource {
+    /// Opens a keys file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::from_io(error, "open it", path))?;
+        let reader = keys::Reader::new(BufReader::with_capacity(256 << 10, file)).map_err(|e| e.at_path(path))?;
+        Ok(Self { reader, path: path.to_owned(), hash: [0; 8], stands: false })
+    }
+}
+
+impl Source for KeysSource {
+    fn advance(&mut self) -> Result<bool> {
+        self.stands = self.reader.advance().map_err(|error| error.at_path(&self.path))?;
+        self.hash = self.reader.hash().to_le_bytes();
+        Ok(self.stands)
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        if !self.stands {
+            return Entry::default();
+        }
+        Entry { key: self.reader.key(), version: self.reader.version(), value: &self.hash, ..Entry::default() }
+    }
+}
+
+/// Takes what is known of each key after the increment, in key order.
+pub trait Ledger {
+    /// The key is live at this version with this content hash.
+    fn live(&mut self, key: &[u8], version: u64, hash: u64) -> Result<()>;
+    /// The key was live in the base at this version and is gone without a trace.
+    fn gone(&mut self, key: &[u8], version: u64) -> Result<()>;
+}
+
+/// A source that says whether it still stands on an entry.
+struct Peek<'a> {
+    source: &'a mut dyn Source,
+    stands: bool,
+}
+
+impl<'a> Peek<'a> {
+    fn new(source: &'a mut dyn Source) -> Result<Self> {
+        let stands = source.advance()?;
+        Ok(Self { source, stands })
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.stands.then(|| self.source.entry().key)
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.stands = self.source.advance()?;
+        Ok(())
+    }
+
+    /// Passes older versions of the key it stands on.
+    fn next_key(&mut self) -> Result<()> {
+        let key = self.source.entry().key.to_vec();
+        while self.stands && self.source.entry().key == key {
+            self.next()?;
+        }
+        Ok(())
+    }
+}
+
+/// Goes through the base's keys and those that the stream changed, and says of each whether it is live afterwards.
+///
+/// `base` and `changed` yield a key, its newest version and the 8 bytes of its content hash; `listed`, where the source lists its
+/// live keys, yields only keys. A key whose version did not grow although its content changed was written under a reused version.
+pub fn settle(
+    base: &Base,
+    base_keys: &mut dyn Source,
+    changed: &mut dyn Source,
+    listed: Option<&mut dyn Source>,
+    ledger: &mut dyn Ledger,
+    progress: &Progress,
+) -> Result<()> {
+    let mut old = Peek::new(base_keys)?;
+    let mut new = Peek::new(changed)?;
+    let mut listed = listed.map(Peek::new).transpose()?;
+    let mut passed = 0u32;
+    loop {
+        passed = passed.wrapping_add(1);
+        if passed.is_multiple_of(4096) {
+            progress.check()?;
+        }
+        let (in_old, in_new) = match (old.key(), new.key()) {
+            (None, None) => break,
+            (Some(_), None) => (true, false),
+            (None, Some(_)) => (false, true),
+            (Some(one), Some(other)) => (one <= other, other <= one),
+        };
+        let key = if in_old { old.key() } else { new.key() }.unwrap_or_default();
+        let is_listed = match &mut listed {
+            None => true,
+            Some(listed) => pass_to(listed, key, base)?,
+        };
+        if in_new {
+            let entry = new.source.entry();
+            if in_old {
+                not_reused(base, &old.source.entry(), &entry)?;
+            }
+            if !entry.is_delete() {
+                ledger.live(entry.key, entry.version, hash_of(&entry))?;
+            }
+            new.next_key()?;
+        } else {
+            let entry = old.source.entry();
+            if is_listed {
+                ledger.live(entry.key, entry.version, hash_of(&entry))?;
+            } else {
+                ledger.gone(entry.key, entry.version)?;
+            }
+        }
+        if in_old {
+            old.next()?;
+        }
+    }
+    match listed.as_ref().and_then(Peek::key) {
+        Some(key) => Err(unknown(base, key)),
+        None => Ok(()),
+    }
+}
+
+/// Moves the listed keys up to `key`; is it there? A listed key that neither the base nor the stream has is one the base missed.
+fn pass_to(listed: &mut Peek<'_>, key: &[u8], base: &Base) -> Result<bool> {
+    match listed.key() {
+        Some(at) if at < key => Err(unknown(base, at)),
+        Some(at) if at == key => listed.next().map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn unknown(base: &Base, key: &[u8]) -> Error {
+    base.mismatch(format!("the source holds key {}, which neither the base nor the increment has", key.escape_ascii()))
+}
+
+fn hash_of(entry: &Entry<'_>) -> u64 {
+    entry.value.try_into().map_or(0, u64::from_le_bytes)
+}
+
+fn not_reused(base: &Base, old: &Entry<'_>, new: &Entry<'_>) -> Result<()> {
+    if new.version > old.version || (new.version == old.version && new.value == old.value && !new.is_delete()) {
+        return Ok(());
+    }
+    Err(base.mismatch(format!(
+        "key {} changed although its version went from {} to {}: the source has reused its versions",
+        new.key.escape_ascii(),
+        old.version,
+        new.version
+    )))
+}
+
+/// Everything there is against the base's keys: passes on what differs, and a tombstone for each key that is gone.
+///
+/// `all` yields every entry in order. `put` takes the entries of the increment, `live` each live key with its version and hash.
+pub fn compare(
+    base: &Base,
+    base_keys: &mut dyn Source,
+    all: &mut dyn Source,
+    put: &mut dyn Sink,
+    live: &mut dyn FnMut(&Entry<'_>, u64) -> Result<()>,
+    tombstone: u64,
+    progress: &Progress,
+) -> Result<()> {
+    let mut old = Peek::new(base_keys)?;
+    let mut key: Option<Vec<u8>> = None;
+    // Versions of the current key at or below this are in the base already.
+    let mut known = 0u64;
+    let mut skip = false;
+    let mut passed = 0u32;
+    while all.advance()? {
+        passed = passed.wrapping_add(1);
+        if passed.is_multiple_of(4096) {
+            progress.check()?;
+        }
+        let entry = all.entry();
+        if key.as_deref() != Some(entry.key) {
+            while old.key().is_some_and(|at| at < entry.key) {
+                bury(&old.source.entry(), tombstone, put)?;
+                old.next()?;
+            }
+            let hash = super::watch::hash(&entry);
+            (known, skip) = (0, false);
+            if old.key() == Some(entry.key) {
+                let before = old.source.entry();
+                let now = Entry { value: &hash.to_le_bytes(), ..entry };
+                not_reused(base, &before, &now)?;
+                skip = before.version == entry.version;
+                known = before.version;
+                old.next()?;
+            }
+            if !entry.is_delete() {
+                live(&entry, hash)?;
+            }
+            key = Some(entry.key.to_vec());
+        }
+        if !skip && (known == 0 || entry.version > known) {
+            put.put(entry)?;
+        }
+    }
+    while old.stands {
+        bury(&old.source.entry(), tombstone, put)?;
+        old.next()?;
+    }
+    Ok(())
+}
+
+/// A tombstone for a key of the base, above its version there.
+pub fn bury(old: &Entry<'_>, version: u64, put: &mut dyn Sink) -> Result<()> {
+    let version = version.max(old.version.saturating_add(1));
+    put.put(Entry { key: old.key, version, meta: META_DELETE, ..Entry::default() })
+}

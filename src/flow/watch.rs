@@ -1,0 +1,111 @@
+//! What is gathered from entries while they pass on their way into a segment.
+
+use super::sort::Sorter;
+use crate::base::checksum::{content_hash, sha256_hex};
+use crate::entry::{Entry, META_DELETE};
+use crate::error::Result;
+use crate::evnode::key;
+use crate::format::{Piece, Tally, Tap};
+
+/// The newest entry of a key that is looked for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    /// Its version.
+    pub version: u64,
+    /// SHA-256 of its value, as hex.
+    pub sha256: String,
+    /// Its value, where it is a height.
+    pub height: Option<u64>,
+    /// The entry is a delete.
+    pub delete: bool,
+}
+
+/// A [`Tap`]: tallies, finds the few keys that decide what a segment is, and collects what its `.keys` file lists.
+pub struct Watch {
+    tally: Tally,
+    wanted: Vec<(Vec<u8>, Option<Seen>)>,
+    keys: Option<Sorter>,
+    families: bool,
+    last: (u32, Vec<u8>),
+}
+
+impl Watch {
+    /// Looks for `wanted` keys. `keys` takes the newest entry of each key that is to be listed; with `families` those of the block
+    /// families too.
+    pub fn new(wanted: Vec<Vec<u8>>, keys: Option<Sorter>, families: bool) -> Self {
+        let wanted = wanted.into_iter().map(|key| (key, None)).collect();
+        Self { tally: Tally::new(), wanted, keys, families, last: (0, Vec::new()) }
+    }
+
+    /// What the bytes hold.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The newest entry of a wanted key that passed.
+    pub fn seen(&self, key: &[u8]) -> Option<&Seen> {
+        self.wanted.iter().find(|(wanted, _)| wanted == key).and_then(|(_, seen)| seen.as_ref())
+    }
+
+    /// The collector of keys; it can be taken once.
+    pub fn take_keys(&mut self) -> Option<Sorter> {
+        self.keys.take()
+    }
+
+    fn look(&mut self, entry: &Entry<'_>) {
+        for (wanted, seen) in &mut self.wanted {
+            let newer = seen.as_ref().is_none_or(|seen| seen.version < entry.version);
+            if wanted == entry.key && newer {
+                *seen = Some(Seen {
+                    version: entry.version,
+                    sha256: sha256_hex(entry.value),
+                    height: key::height(entry.value),
+                    delete: entry.is_delete(),
+                });
+            }
+        }
+    }
+
+    fn collect(&mut self, entry: &Entry<'_>, stream_id: u32) -> Result<()> {
+        let Some(keys) = &mut self.keys else { return Ok(()) };
+        if !self.families && key::is_block_family(entry.key) {
+            return Ok(());
+        }
+        // Within a run the newest version of a key comes first, and only that one counts.
+        if self.last.0 == stream_id && self.last.1 == entry.key {
+            return Ok(());
+        }
+        self.last.0 = stream_id;
+        self.last.1.clear();
+        self.last.1.extend_from_slice(entry.key);
+        let hash = hash(entry).to_le_bytes();
+        keys.put(Entry {
+            key: entry.key,
+            version: entry.version,
+            value: &hash,
+            meta: entry.meta & META_DELETE,
+            ..Entry::default()
+        })
+    }
+}
+
+/// The content hash that a keys file has of an entry.
+pub fn hash(entry: &Entry<'_>) -> u64 {
+    content_hash(entry.meta, entry.user_meta, entry.expires_at, entry.value)
+}
+
+impl Tap for Watch {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.tally.bytes(bytes);
+    }
+
+    fn frame(&mut self, end: u64) {
+        self.tally.frame(end);
+    }
+
+    fn entry(&mut self, entry: &Entry<'_>, stream_id: u32, place: Piece) -> Result<()> {
+        self.tally.entry(entry, stream_id, place)?;
+        self.look(entry);
+        self.collect(entry, stream_id)
+    }
+}
