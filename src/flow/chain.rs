@@ -24,6 +24,8 @@ pub struct After {
     pub complete_version: u64,
     /// The source's store id, as hex, where it is known.
     pub store_id: Option<String>,
+    /// The digests of all segments taken: those are passed over.
+    pub taken: Vec<String>,
 }
 
 /// Segments in the order of their making.
@@ -45,7 +47,10 @@ impl Chain {
     }
 
     fn of(segments: Vec<Segment>, after: Option<&After>) -> Self {
-        let (segments, mut findings) = without_doubles(segments);
+        let (mut segments, mut findings) = without_doubles(segments);
+        if let Some(after) = after {
+            findings.extend(pass_over(&mut segments, &after.taken));
+        }
         let given: Vec<_> = segments.iter().map(|segment| segment.path().to_owned()).collect();
         let (segments, problems) = in_order(segments, after);
         findings.extend(problems);
@@ -138,6 +143,17 @@ fn without_doubles(segments: Vec<Segment>) -> (Vec<Segment>, Vec<Finding>) {
     (once, findings)
 }
 
+/// What a store has already taken is harmless, too.
+fn pass_over(segments: &mut Vec<Segment>, taken: &[String]) -> Vec<Finding> {
+    let is_taken = |segment: &Segment| segment.sha256().is_some_and(|sha256| taken.iter().any(|one| one == sha256));
+    let findings = segments.iter().filter(|segment| is_taken(segment)).map(|segment| {
+        Finding::info("already-applied", format!("{} is in the store already", segment.name())).in_file(segment.path())
+    });
+    let findings = findings.collect();
+    segments.retain(|segment| !is_taken(segment));
+    findings
+}
+
 fn in_order(mut rest: Vec<Segment>, after: Option<&After>) -> (Vec<Segment>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut ordered: Vec<Segment> = Vec::new();
@@ -183,6 +199,7 @@ fn link(segment: &Segment, before: Option<&After>) -> After {
             sha256: manifest.sha256.clone(),
             complete_version: manifest.complete_version,
             store_id: manifest.store_id.clone().or_else(|| before.and_then(|before| before.store_id.clone())),
+            taken: Vec::new(),
         },
         None => After { sha256: String::new(), ..before.cloned().unwrap_or_default() },
     }

@@ -8,6 +8,7 @@ use super::segment::expect_file;
 use crate::base::progress::Progress;
 use crate::entry::{Entry, META_DELETE, Sink, Source};
 use crate::error::{Error, Result};
+use crate::evnode::key::is_block_family;
 use crate::repo::keys;
 use crate::repo::manifest::{self, Manifest};
 use std::fs::File;
@@ -160,8 +161,9 @@ pub fn settle(
         };
         let key = if in_old { old.key() } else { new.key() }.unwrap_or_default();
         let is_listed = match &mut listed {
-            None => true,
-            Some(listed) => pass_to(listed, key, base)?,
+            // A source lists no keys of the block families: tip and pruning marks say which of those are live.
+            Some(listed) if !is_block_family(key) => pass_to(listed, key, base)?,
+            _ => true,
         };
         if in_new {
             let entry = new.source.entry();

@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod checks;
+pub mod datastore;
 pub mod digest;
 pub mod finding;
 pub mod hasher;
@@ -9,5 +10,8 @@ pub mod increment;
 pub mod intake;
 pub mod merge;
 pub mod segment;
+pub mod serving;
 pub mod sort;
+pub mod target;
 pub mod watch;
+pub mod work;

@@ -134,6 +134,13 @@ impl Tally {
         Some(Layout { runs, pieces: self.pieces.clone() })
     }
 
+    /// Do the runs, read in key order, make one sorted reading? Then nothing in the segment can contradict anything else in it.
+    pub fn is_one_reading(&self) -> bool {
+        let Some(Layout { mut runs, .. }) = self.layout() else { return false };
+        runs.sort_by(|one, other| one.first.cmp(&other.first));
+        runs.is_sorted_by(|one, other| one.last < other.first)
+    }
+
     /// The highest stream id seen.
     pub fn highest_id(&self) -> u32 {
         self.by_id.keys().copied().max().unwrap_or(0)

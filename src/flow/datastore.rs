@@ -1,0 +1,69 @@
+//! Which engine a directory belongs to.
+
+use crate::entry::Datastore;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use std::path::Path;
+
+/// What keeps the entries in a directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Engine {
+    /// Our embedded store.
+    RocksDb,
+    /// A Badger directory, as a node has it.
+    Badger,
+}
+
+impl Engine {
+    /// As in `engine=` and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::RocksDb => "rocksdb",
+            Engine::Badger => "badger",
+        }
+    }
+
+    /// The engine of that name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        [Engine::RocksDb, Engine::Badger].into_iter().find(|engine| engine.name() == name).ok_or_else(|| {
+            Error::invalid(format!("expected \"rocksdb\" or \"badger\" as the engine, found \"{name}\""))
+        })
+    }
+
+    /// The engine whose files are in `path`; `None` when it is no datastore.
+    pub fn of(path: &Path) -> Option<Self> {
+        if Store::is_store(path) {
+            Some(Engine::RocksDb)
+        } else if path.join("MANIFEST").is_file() && path.join("KEYREGISTRY").is_file() {
+            Some(Engine::Badger)
+        } else {
+            None
+        }
+    }
+}
+
+/// Opens a datastore for reading.
+pub fn open(path: &Path) -> Result<Box<dyn Datastore>> {
+    match expect(path)? {
+        Engine::RocksDb => Ok(Box::new(Store::open(path)?)),
+        Engine::Badger => Err(no_badger(path)),
+    }
+}
+
+/// The engine of a directory that must be a datastore.
+pub fn expect(path: &Path) -> Result<Engine> {
+    let meta = std::fs::metadata(path).map_err(|error| Error::from_io(error, "open it", path))?;
+    if !meta.is_dir() {
+        return Err(Error::invalid("expected a datastore's directory, found a file").at_path(path));
+    }
+    Engine::of(path).ok_or_else(|| {
+        Error::invalid("expected a store or a Badger directory, found neither's files").at_path(path)
+    })
+}
+
+/// Badger directories are told apart, so that the answer is clear.
+pub fn no_badger(path: &Path) -> Error {
+    Error::unsupported("cannot read a Badger directory yet")
+        .at_path(path)
+        .with_hint("take the backup over the node's Backup RPC and restore it with engine=\"rocksdb\"")
+}

@@ -1,0 +1,50 @@
+//! A datastore behind the Backup RPC.
+
+use crate::base::progress::Progress;
+use crate::error::Result;
+use crate::flow::{datastore, serving};
+use crate::rpc::{self, BackupRequest, Handler, Listen, Outlet, Server};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What to serve, and where.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The datastore.
+    pub path: PathBuf,
+    /// How to listen.
+    pub listen: Listen,
+}
+
+/// Serves a datastore until the server is stopped.
+///
+/// The datastore is opened anew for each backup: what was applied to it in the meantime is served, what is applied while a backup
+/// runs is not in that one.
+///
+/// ```no_run
+/// # async fn example() -> evbackup::error::Result<()> {
+/// use evbackup::{rpc::Listen, serve};
+///
+/// let listen = Listen { addr: "127.0.0.1:0".into(), ..Default::default() };
+/// let server = serve::run(serve::Options { path: "/var/lib/evbackup/store".into(), listen }).await?;
+/// println!("listening on {}", server.address());
+/// server.stop().await
+/// # }
+/// ```
+pub async fn run(options: Options) -> Result<Server> {
+    let path = options.path.clone();
+    crate::flow::work::blocking(Progress::new(), move |_| datastore::open(&path).map(drop)).await?;
+    rpc::listen(options.listen, Arc::new(Served { path: options.path })).await
+}
+
+struct Served {
+    path: PathBuf,
+}
+
+impl Handler for Served {
+    fn backup(&self, request: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()> {
+        let datastore = datastore::open(&self.path)?;
+        let base = request.base();
+        serving::answer(&*datastore, request.since_version, base.as_ref(), outlet, &Progress::new())
+    }
+}
