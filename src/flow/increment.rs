@@ -9,10 +9,10 @@ use crate::base::progress::Progress;
 use crate::entry::{Entry, META_DELETE, Sink, Source};
 use crate::error::{Error, Result};
 use crate::evnode::key::is_block_family;
-use crate::repo::keys;
-use crate::repo::manifest::{self, Manifest};
+use crate::repo::keys::KeysReader;
+use crate::repo::manifest::Manifest;
+use crate::repo::pair;
 use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// The segment that an increment follows.
@@ -28,7 +28,7 @@ impl Base {
     /// The base at `path`, which must have a manifest: without one nobody knows up to where it is complete.
     pub fn load(path: &Path) -> Result<Self> {
         expect_file(path)?;
-        match manifest::load(path)? {
+        match pair::load(path)? {
             Some(manifest) => Ok(Self { path: path.to_owned(), manifest }),
             None => Err(Error::missing("expected its manifest, which says up to where it is complete, found none")
                 .at_path(path)
@@ -36,18 +36,17 @@ impl Base {
         }
     }
 
-    /// Its keys file, proven by the manifest's digest; `None` when it has none.
-    pub fn keys(&self, progress: &Progress) -> Result<Option<KeysSource>> {
+    /// Its keys file, which proves itself against the manifest by the time it has been read; `None` when it has none.
+    pub fn keys(&self) -> Result<Option<KeysSource>> {
         let Some(claim) = &self.manifest.keys else { return Ok(None) };
-        let path = keys::path_of(&self.path);
-        let input = crate::format::FileInput::open(&path)?;
-        let found = super::hasher::digest_file(input, progress)?;
-        if found != claim.sha256 {
-            return Err(Error::damaged(format!("expected SHA-256 {}, found {found}", claim.sha256))
-                .at_path(&path)
-                .with_hint("take a full backup: without the base's keys nobody knows what was deleted"));
-        }
-        KeysSource::open(&path).map(Some)
+        let path = pair::keys_path(&self.path);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::from_io(error, "open it", &path)),
+        };
+        let reader = KeysReader::new(file, &path)?.expecting(claim);
+        Ok(Some(KeysSource { reader, hash: [0; 8], stands: false }))
     }
 
     /// The error that says the source is not what the base was taken from.
@@ -63,24 +62,14 @@ impl Base {
 
 /// A keys file as a source: the value of an entry is the 8 bytes of its content hash.
 pub struct KeysSource {
-    reader: keys::Reader<BufReader<File>>,
-    path: PathBuf,
+    reader: KeysReader<File>,
     hash: [u8; 8],
     stands: bool,
 }
 
-impl KeysSource {
-    /// Opens a keys file.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::from_io(error, "open it", path))?;
-        let reader = keys::Reader::new(BufReader::with_capacity(256 << 10, file)).map_err(|e| e.at_path(path))?;
-        Ok(Self { reader, path: path.to_owned(), hash: [0; 8], stands: false })
-    }
-}
-
 impl Source for KeysSource {
     fn advance(&mut self) -> Result<bool> {
-        self.stands = self.reader.advance().map_err(|error| error.at_path(&self.path))?;
+        self.stands = self.reader.advance()?;
         self.hash = self.reader.hash().to_le_bytes();
         Ok(self.stands)
     }

@@ -7,7 +7,9 @@ use crate::base::scratch::Scratch;
 use crate::entry::Source;
 use crate::error::{Error, Result};
 use crate::format::{self, FileInput, Piece, Reader, Tally};
-use crate::repo::manifest::{self, Deletes, Manifest};
+use crate::repo::manifest::{Deletes, Manifest};
+use crate::repo::pair;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// A segment file, opened: later changes of its name do not touch what is read.
@@ -16,15 +18,16 @@ pub struct Segment {
     path: PathBuf,
     input: FileInput,
     manifest: Option<Manifest>,
+    keys: Option<File>,
     tally: Option<Tally>,
 }
 
 impl Segment {
     /// Opens a segment and reads its manifest, if there is one.
     pub fn open(path: &Path) -> Result<Self> {
-        let manifest = manifest::load(path)?;
-        let input = FileInput::open(path)?;
-        Ok(Self { path: path.to_owned(), input, manifest, tally: None })
+        let pair = pair::open(path)?;
+        let input = FileInput::from_file(pair.segment, path)?;
+        Ok(Self { path: path.to_owned(), input, manifest: pair.manifest, keys: pair.keys, tally: None })
     }
 
     /// Its file.
@@ -35,6 +38,11 @@ impl Segment {
     /// The file's name, for people.
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Its keys file, if the manifest names one and it is there.
+    pub fn keys(&self) -> Option<&File> {
+        self.keys.as_ref()
     }
 
     /// The file from its first byte.
@@ -87,24 +95,36 @@ impl Segment {
             Some(tally) => tally.layout(),
             None => self.manifest.as_ref().and_then(claimed_layout),
         };
-        if let Some(layout) = layout {
-            return Ok(lanes(layout)
-                .into_iter()
-                .map(|pieces| Named::new(self.name(), Box::new(Reader::pieces(self.input(), pieces)) as _))
-                .collect());
-        }
-        let mut sorter = Sorter::new(scratch, memory, progress);
-        let mut reader = Reader::new(self.input());
-        let mut passed = 0;
-        while reader.advance()? {
-            sorter.put(reader.entry())?;
-            if reader.offset() - passed > 1 << 20 {
-                progress.check()?;
-                passed = reader.offset();
-            }
-        }
-        Ok(vec![Named::new(self.name(), sorter.finish()? as Box<dyn Source>)])
+        sorted(&self.input, layout, &self.name(), scratch, memory, progress)
     }
+}
+
+/// The entries of a stream as sorted sources: read where `layout` says the runs lie, else sorted outside memory.
+pub fn sorted(
+    input: &FileInput,
+    layout: Option<format::Layout>,
+    name: &str,
+    scratch: &Scratch,
+    memory: usize,
+    progress: &Progress,
+) -> Result<Vec<Named<'static>>> {
+    if let Some(layout) = layout {
+        return Ok(lanes(layout)
+            .into_iter()
+            .map(|pieces| Named::new(name, Box::new(Reader::pieces(input.clone(), pieces)) as _))
+            .collect());
+    }
+    let mut sorter = Sorter::new(scratch, memory, progress);
+    let mut reader = Reader::new(input.clone());
+    let mut passed = 0;
+    while reader.advance()? {
+        sorter.put(reader.entry())?;
+        if reader.offset() - passed > 1 << 20 {
+            progress.check()?;
+            passed = reader.offset();
+        }
+    }
+    Ok(vec![Named::new(name, sorter.finish()? as Box<dyn Source>)])
 }
 
 /// Where the manifest says the runs lie. It is digested, and whoever reads by it watches the order.

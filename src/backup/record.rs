@@ -1,0 +1,439 @@
+//! The blocking half of a backup: it owns the unfinished files, decides whether what came is what was promised, and names them.
+
+use super::describe::{Facts, describe};
+use super::session::{Local, Question};
+use super::{Backup, Options, Output, SharedWriter};
+use crate::base::durable::{FileLock, PartFile, Replace, require_space, write_file};
+use crate::base::progress::{Phase, Progress};
+use crate::base::scratch::Scratch;
+use crate::entry::{Entry, META_DELETE, Sink, Source};
+use crate::error::{Error, Result};
+use crate::evnode::key;
+use crate::flow::increment::{Base, Ledger, bury, compare, settle};
+use crate::flow::intake::{Arrivals, Out, Recorded, Recorder};
+use crate::flow::merge::{Merge, Ordered};
+use crate::flow::segment::sorted;
+use crate::flow::sort::Sorter;
+use crate::flow::target::parent;
+use crate::flow::watch::Watch;
+use crate::format::{FileInput, FrameSink, Writer};
+use crate::repo::keys::KeysWriter;
+use crate::repo::manifest::{Keys, Kind, Manifest};
+use crate::repo::{catalog, pair};
+use crate::rpc::{Announced, Final};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Memory for sorting keys on their way; most sources bring them sorted.
+const SORT_MEMORY: usize = 32 << 20;
+
+/// Where the segment goes, held so that nobody else writes there.
+pub(super) enum Target {
+    Files { segment: PartFile, path: PathBuf, replace: Replace, _folder: Option<FileLock> },
+    Stream { writer: SharedWriter, manifest: Option<PathBuf> },
+}
+
+impl Target {
+    pub(super) fn begin(options: &Options, increment: bool) -> Result<Self> {
+        let replace = options.replace();
+        match &options.output {
+            Output::File(path) => {
+                let segment = pair::begin(path, replace)?;
+                Ok(Self::Files { segment, path: path.clone(), replace, _folder: None })
+            }
+            Output::Folder(folder) => {
+                let lock = catalog::lock(folder)?;
+                let kind = if increment { Kind::Inc } else { Kind::Full };
+                let source = options.origin.name();
+                let path = catalog::new_name(folder, None, &source, jiff::Timestamp::now(), kind);
+                let segment = pair::begin(&path, Replace::Never)?;
+                Ok(Self::Files { segment, path, replace: Replace::Never, _folder: Some(lock) })
+            }
+            Output::Stream { writer, manifest } => {
+                Ok(Self::Stream { writer: Arc::clone(writer), manifest: manifest.clone() })
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Files { path, .. } => path,
+            Self::Stream { .. } => Path::new("-"),
+        }
+    }
+
+    fn scratch(&self) -> Scratch {
+        match self {
+            Self::Files { path, .. } => Scratch::new(parent(path)),
+            Self::Stream { .. } => Scratch::system(),
+        }
+    }
+
+    fn begin_keys(&self) -> Result<Option<PartFile>> {
+        match self {
+            Self::Files { segment, .. } => pair::begin_keys(segment).map(Some),
+            Self::Stream { .. } => Ok(None),
+        }
+    }
+}
+
+impl Out for Target {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Files { segment, .. } => segment.append(bytes),
+            Self::Stream { writer, .. } => {
+                let mut writer = writer.lock().map_err(|_| Error::io("a thread has died while it wrote"))?;
+                Out::append(&mut *writer, bytes)
+            }
+        }
+    }
+}
+
+/// A backup being recorded.
+pub(super) struct Record {
+    target: Target,
+    options: Arc<Options>,
+    base: Option<Base>,
+    question: Question,
+    notes: Vec<String>,
+    progress: Progress,
+    announced: Announced,
+    started: jiff::Timestamp,
+}
+
+type KeysFile = KeysWriter<PartFile>;
+
+impl Record {
+    pub(super) fn new(
+        target: Target,
+        options: Arc<Options>,
+        base: Option<Base>,
+        question: Question,
+        notes: Vec<String>,
+        progress: Progress,
+    ) -> Self {
+        let (announced, started) = (Announced::default(), jiff::Timestamp::now());
+        Self { target, options, base, question, notes, progress, announced, started }
+    }
+
+    pub(super) fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// Judges what the source says of itself, before any byte is taken.
+    pub(super) fn announce(&mut self, announced: Announced) -> Result<()> {
+        let height = announced.current_height;
+        if let Some(wanted) = self.options.target_height
+            && height < wanted
+        {
+            return Err(Error::unavailable(format!("expected a tip of at least {wanted}, found {height}"))
+                .at(self.options.origin.name())
+                .with_hint("wait until the node has come that far"));
+        }
+        if let Some(base) = &self.base {
+            let known = base.manifest.store_id.as_deref().unwrap_or_default();
+            let found = crate::flow::hasher::hex(&announced.store_id);
+            if known != found {
+                let name = |id: &str| if id.is_empty() { "a source without an id".into() } else { format!("store {id}") };
+                return Err(base.mismatch(format!("it was taken from {}, this is {}", name(known), name(&found))));
+            }
+            if height < base.manifest.announced_height {
+                let before = base.manifest.announced_height;
+                return Err(base.mismatch(format!("the source's tip fell from {before} to {height}")));
+            }
+        }
+        if let Target::Files { path, .. } = &self.target {
+            require_space(parent(path), announced.estimated_bytes)?;
+        }
+        self.announced = announced;
+        Ok(())
+    }
+
+    pub(super) fn run_announced(mut self, arrivals: &mut Local, progress: &Progress) -> Result<Backup> {
+        let announced = arrivals.announced()?;
+        progress.begin(Phase::Receiving, announced.estimated_bytes);
+        progress.set_height(announced.current_height);
+        self.announce(announced)?;
+        self.run(arrivals)
+    }
+
+    /// Takes everything that arrives, and makes the segment visible.
+    pub(super) fn run(mut self, arrivals: &mut dyn Arrivals) -> Result<Backup> {
+        let mut keys = self
+            .target
+            .begin_keys()?
+            .map(|part| { let path = part.path().to_owned(); KeysWriter::new(part, path) });
+        let (recorded, end) = if self.question.exact {
+            self.compared(arrivals, keys.as_mut())?
+        } else {
+            self.streamed(arrivals, keys.as_mut())?
+        };
+        let all = self.lists_all();
+        let keys = keys.map(|keys| keys.finish(all)).transpose()?;
+        let (keys_part, keys) = keys.unzip();
+        let manifest = describe(&self.facts(&recorded, &end, keys))?;
+        self.progress.begin(Phase::Finishing, 0);
+        self.progress.check()?;
+        self.commit(keys_part, &manifest)
+    }
+
+    /// Are the keys of the block families listed, too? Where the source has no blocks, nobody else says which of them are live.
+    fn lists_all(&self) -> bool {
+        let base = self.base.as_ref().and_then(|base| base.manifest.keys.as_ref());
+        let asked = self.question.exact || self.options.exact == Some(true);
+        asked || base.map_or(self.announced.current_height == 0, |keys| keys.all)
+    }
+
+    fn watch(&self, keys: Option<Sorter>) -> Watch {
+        let mut wanted = vec![key::TIP.to_vec(), key::PRUNED_BLOCKS.to_vec()];
+        let base = self.base.as_ref().map(|base| base.manifest.complete_height);
+        for height in [Some(self.announced.current_height), base].into_iter().flatten().filter(|height| *height > 0) {
+            let header = key::header(height);
+            if !wanted.contains(&header) {
+                wanted.push(header);
+            }
+        }
+        Watch::new(wanted, keys, self.lists_all())
+    }
+
+    /// The stream is the segment; tombstones of our own may follow it.
+    fn streamed(&mut self, arrivals: &mut dyn Arrivals, keys: Option<&mut KeysFile>) -> Result<(Recorded, Final)> {
+        let (scratch, progress) = (self.target.scratch(), self.progress.clone());
+        let collects = keys.is_some() || self.base.is_some();
+        let sorter = || Sorter::new(&scratch, SORT_MEMORY, &progress);
+        let watch = self.watch(collects.then(sorter));
+        let mut listed = sorter();
+        let base = self.base.clone();
+        let announced = self.announced.clone();
+        let recorder = Recorder::new(&mut self.target, watch, &progress);
+        let (mut recorder, end, any_listed) = recorder.receive(arrivals, &mut listed)?;
+        check_end(&end, recorder.watch())?;
+        if let Some(base) = &base {
+            check_base(base, &announced, &end, recorder.watch(), &self.question)?;
+        }
+        let changed = recorder.watch().take_keys().map(Sorter::finish).transpose()?;
+        let base_keys = base.as_ref().map(Base::keys).transpose()?.flatten();
+        match (base, base_keys, changed) {
+            (Some(base), Some(mut base_keys), Some(mut changed)) => {
+                let mut listed = if any_listed { Some(listed.finish()?) } else { None };
+                let listed = listed.as_mut().map(|listed| &mut **listed as &mut dyn Source);
+                let version = end.last_version.max(base.manifest.last_version);
+                let mut graves = Graves::new(recorder, version, keys);
+                settle(&base, &mut base_keys, &mut *changed, listed, &mut graves, &progress)?;
+                let (back, buried) = graves.finish()?;
+                recorder = back;
+                if buried > 0 {
+                    self.notes.push(format!("{buried} deletes that the stream did not carry were added"));
+                }
+            }
+            (Some(base), None, _) if any_listed => {
+                return Err(Error::missing("expected the base's keys file, from which deletes follow, found none")
+                    .at_path(pair::keys_path(&base.path))
+                    .with_hint("take a full backup"));
+            }
+            (None, _, Some(mut changed)) => {
+                if let Some(keys) = keys {
+                    list_live(&mut *changed, keys)?;
+                }
+            }
+            _ => {}
+        }
+        Ok((recorder.finish()?, end))
+    }
+
+    /// Everything is fetched into a nameless file and compared with the base's keys; the segment is what differs.
+    fn compared(&mut self, arrivals: &mut dyn Arrivals, mut keys: Option<&mut KeysFile>) -> Result<(Recorded, Final)> {
+        let Some(base) = self.base.clone() else {
+            return Err(Error::invalid("expected a base to compare with, found none"));
+        };
+        let (scratch, progress) = (self.target.scratch(), self.progress.clone());
+        let mut spool = scratch.file()?;
+        let mut listed = Sorter::new(&scratch, SORT_MEMORY, &progress);
+        let recorder = Recorder::new(&mut spool, self.watch(None), &progress);
+        let (mut recorder, end, _) = recorder.receive(arrivals, &mut listed)?;
+        check_end(&end, recorder.watch())?;
+        check_base(&base, &self.announced, &end, recorder.watch(), &self.question)?;
+        let watch = recorder.finish()?.watch;
+        let layout = watch.tally().layout();
+        let input = FileInput::from_file(spool, scratch.folder())?;
+        let sources = sorted(&input, layout, "the source", &scratch, SORT_MEMORY, &progress)?;
+        let mut all = Ordered::new(Merge::in_passes(sources, &scratch, &progress)?);
+        let Some(mut base_keys) = base.keys()? else {
+            return Err(Error::missing("expected the base's keys file, found none").at_path(pair::keys_path(&base.path)));
+        };
+        let tombstone = end.last_version.max(base.manifest.last_version);
+        let watch = self.watch(None);
+        let mut recorder = Recorder::new(&mut self.target, watch, &progress);
+        let mut writer = Box::new(Writer::new(1, |frame: &mut Vec<u8>| recorder.frame(frame)));
+        let mut live = |entry: &Entry<'_>, hash: u64| match keys.as_deref_mut() {
+            Some(keys) => keys.put(entry.key, entry.version, hash),
+            None => Ok(()),
+        };
+        compare(&base, &mut base_keys, &mut all, &mut *writer, &mut live, tombstone, &progress)?;
+        writer.finish()?;
+        Ok((recorder.finish()?, end))
+    }
+
+    fn facts<'a>(&'a self, recorded: &'a Recorded, end: &'a Final, keys: Option<Keys>) -> Facts<'a> {
+        Facts {
+            options: &self.options,
+            path: self.target.path(),
+            base: self.base.as_ref(),
+            question: &self.question,
+            announced: &self.announced,
+            end,
+            recorded,
+            keys,
+            notes: &self.notes,
+            started: self.started,
+            elapsed_s: self.progress.state().elapsed_s,
+        }
+    }
+
+    fn commit(self, keys: Option<PartFile>, manifest: &Manifest) -> Result<Backup> {
+        let path = self.target.path().to_owned();
+        match self.target {
+            Target::Files { segment, replace, .. } => pair::commit(segment, keys, manifest, replace)?,
+            Target::Stream { writer, manifest: file } => {
+                let mut writer = writer.lock().map_err(|_| Error::io("a thread has died while it wrote"))?;
+                writer.flush().map_err(|error| Error::from_io(error, "write it", "standard output"))?;
+                if let Some(file) = file {
+                    write_file(&file, &manifest.encode()?, self.options.replace())?;
+                }
+            }
+        }
+        Ok(backup(path, manifest))
+    }
+}
+
+fn backup(path: PathBuf, manifest: &Manifest) -> Backup {
+    Backup {
+        path,
+        kind: manifest.kind.name(),
+        bytes: manifest.bytes,
+        entries: manifest.entries,
+        since_version: manifest.since_version,
+        last_version: manifest.last_version,
+        complete_version: manifest.complete_version,
+        next_since: manifest.next_since,
+        announced_height: manifest.announced_height,
+        tip_height: manifest.tip_height,
+        complete_height: manifest.complete_height,
+        deletes: manifest.deletes.name(),
+        sha256: manifest.sha256.clone(),
+        elapsed_s: manifest.elapsed_s,
+        source: manifest.source.clone(),
+        notes: manifest.notes.clone(),
+    }
+}
+
+/// The source's last word against what was seen (`docs/reference/wire.md`).
+fn check_end(end: &Final, watch: &Watch) -> Result<()> {
+    let (said, seen) = (end.last_version, watch.tally().last_version());
+    let right = match end.pinned_version {
+        Some(pinned) => said == pinned && seen <= pinned,
+        None => said == seen,
+    };
+    if right {
+        return Ok(());
+    }
+    let expected = match end.pinned_version {
+        Some(pinned) => format!("expected versions up to {pinned} and {pinned} as the last one"),
+        None => format!("expected {seen} as the last version"),
+    };
+    Err(Error::damaged(format!("{expected}, found that the source says {said} and sent {seen}"))
+        .with_hint("the stream was damaged, or the server speaks another layout of the RPC; try again"))
+}
+
+/// Is the source still the one that the base was taken from? Asked where the server itself proves nothing.
+fn check_base(base: &Base, announced: &Announced, end: &Final, watch: &Watch, question: &Question) -> Result<()> {
+    let manifest = &base.manifest;
+    if announced.pinned_version.is_some() {
+        return Ok(());
+    }
+    let seen = watch.tally().last_version();
+    if watch.tally().entries() > 0 && seen < manifest.last_version {
+        return Err(base.mismatch(format!(
+            "the source's versions went back from {} to {seen}: it has reused them, or is another database",
+            manifest.last_version
+        )));
+    }
+    if manifest.complete_height == 0 || question.since >= manifest.next_since || end.since >= manifest.next_since {
+        return Ok(());
+    }
+    let height = manifest.complete_height;
+    match watch.seen(&key::header(height)).filter(|seen| !seen.delete) {
+        Some(seen)
+            if manifest.complete_hash.as_deref() == Some(seen.sha256.as_str())
+                && seen.version == manifest.complete_version =>
+        {
+            Ok(())
+        }
+        Some(seen) => Err(base.mismatch(format!(
+            "block {height} is another one: expected SHA-256 {} at version {}, found {} at {}",
+            manifest.complete_hash.as_deref().unwrap_or("?"),
+            manifest.complete_version,
+            seen.sha256,
+            seen.version
+        ))),
+        None if watch.seen(key::PRUNED_BLOCKS).and_then(|mark| mark.height).is_some_and(|mark| mark >= height) => Ok(()),
+        None => Err(base.mismatch(format!("the source does not send block {height} of version {}", manifest.complete_version))),
+    }
+}
+
+/// Lists what is live, of which `changed` has the newest version of each key first.
+fn list_live(changed: &mut dyn Source, keys: &mut KeysFile) -> Result<()> {
+    let mut last: Option<Vec<u8>> = None;
+    while changed.advance()? {
+        let entry = changed.entry();
+        if last.as_deref() == Some(entry.key) {
+            continue;
+        }
+        last = Some(entry.key.to_vec());
+        if entry.meta & META_DELETE == 0 {
+            keys.put(entry.key, entry.version, entry.value.try_into().map_or(0, u64::from_le_bytes))?;
+        }
+    }
+    Ok(())
+}
+
+/// Lists what is live and buries what is gone, behind the stream and in a run of its own.
+struct Graves<'a, 'k> {
+    recorder: Recorder<'a>,
+    tombstones: Vec<u8>,
+    version: u64,
+    id: u32,
+    keys: Option<&'k mut KeysFile>,
+    buried: u64,
+}
+
+impl<'a, 'k> Graves<'a, 'k> {
+    fn new(mut recorder: Recorder<'a>, version: u64, keys: Option<&'k mut KeysFile>) -> Self {
+        let id = recorder.watch().tally().highest_id().saturating_add(1);
+        Self { recorder, tombstones: Vec::new(), version, id, keys, buried: 0 }
+    }
+
+    fn finish(mut self) -> Result<(Recorder<'a>, u64)> {
+        self.flush()?;
+        Ok((self.recorder, self.buried))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.tombstones.is_empty() { Ok(()) } else { self.recorder.frame(&mut self.tombstones) }
+    }
+}
+
+impl Ledger for Graves<'_, '_> {
+    fn live(&mut self, key: &[u8], version: u64, hash: u64) -> Result<()> {
+        self.keys.as_deref_mut().map_or(Ok(()), |keys| keys.put(key, version, hash))
+    }
+
+    fn gone(&mut self, key: &[u8], version: u64) -> Result<()> {
+        self.buried += 1;
+        let old = Entry { key, version, ..Entry::default() };
+        let recorder = &mut self.recorder;
+        let mut writer = Box::new(Writer::new(self.id, |frame: &mut Vec<u8>| recorder.frame(frame)));
+        bury(&old, self.version, &mut *writer)?;
+        writer.finish()
+    }
+}

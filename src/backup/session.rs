@@ -1,0 +1,230 @@
+//! One attempt: ask, let the bytes flow to the thread that records them, and wait for its word.
+
+use super::record::{Record, Target};
+use super::{Backup, Options, Origin, Since};
+use crate::base::progress::{Phase, Progress};
+use crate::error::{Error, Kind, Result};
+use crate::flow::increment::Base;
+use crate::flow::intake::Arrivals;
+use crate::flow::{datastore, serving, work};
+use crate::rpc::{self, Announced, Connect, Event, Final, Layout, Outlet, Request};
+use bytes::Bytes;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+/// Events that may wait for the recording thread: with chunks of at most 1 MiB, a few MiB.
+const WAITING: usize = 8;
+
+/// What is asked of the source.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub(super) since: u64,
+    pub(super) proof: Option<rpc::Base>,
+    /// Everything is fetched and compared with the base's keys.
+    pub(super) exact: bool,
+}
+
+impl Question {
+    fn new(options: &Options, base: Option<&Base>) -> Result<Self> {
+        let Some(base) = base else {
+            let since = if let Since::Version(since) = options.since { since } else { 0 };
+            if options.exact == Some(true) && since > 0 {
+                return Err(Error::invalid("expected an earlier segment as since where exact is asked, found a version"));
+            }
+            return Ok(Self { since, proof: None, exact: false });
+        };
+        let manifest = &base.manifest;
+        // A source without ids is Badger's own RPC: where its blocks do not say what is complete, only comparing everything does.
+        let badgers_own = manifest.store_id.is_none();
+        let exact = options.exact.unwrap_or(badgers_own && manifest.complete_height == 0);
+        if exact && !manifest.keys.as_ref().is_some_and(|keys| keys.all) {
+            return Err(Error::invalid("expected a base that lists all its keys, found one that does not")
+                .at_path(&base.path)
+                .with_hint("take the full backup with exact=True, too"));
+        }
+        let since = match (exact, badgers_own && manifest.complete_height > 0) {
+            (true, _) => 0,
+            // One version of overlap: the base's block comes again, and proves that the source is still the same.
+            (false, true) => manifest.next_since.saturating_sub(1),
+            (false, false) => manifest.next_since,
+        };
+        let bytes = |hex: &Option<String>| {
+            hex.as_ref().and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()).unwrap_or_default()
+        };
+        let proof = (!exact).then(|| rpc::Base {
+            store_id: bytes(&manifest.store_id),
+            height: manifest.complete_height,
+            hash: bytes(&manifest.complete_hash),
+            version: manifest.last_version,
+        });
+        Ok(Self { since, proof, exact })
+    }
+}
+
+/// Runs one attempt.
+pub(super) async fn run(
+    options: &Arc<Options>,
+    base: Option<Base>,
+    notes: Vec<String>,
+    progress: &Progress,
+) -> Result<Backup> {
+    let question = Question::new(options, base.as_ref())?;
+    let guard = progress.cancel_on_drop();
+    progress.begin(Phase::Preparing, 0);
+    let opened = (Arc::clone(options), base.is_some() || question.since > 0);
+    let target = work::blocking(progress.clone(), move |_| Target::begin(&opened.0, opened.1)).await?;
+    let record = Record::new(target, Arc::clone(options), base, question, notes, progress.clone());
+    let result = match &options.origin {
+        Origin::Server(connect) => from_server(connect, record, progress).await,
+        Origin::Datastore(path) => {
+            let path = path.clone();
+            work::blocking(progress.clone(), move |progress| from_datastore(&path, record, progress)).await
+        }
+    };
+    guard.disarm();
+    result
+}
+
+async fn from_server(connect: &Connect, mut record: Record, progress: &Progress) -> Result<Backup> {
+    let mut client = rpc::connect(connect).await?;
+    let question = record.question();
+    let request = Request { since: question.since, base: question.proof.clone() };
+    let mut incoming = client.backup(request).await?;
+    record.announce(incoming.announced().clone())?;
+    progress.begin(Phase::Receiving, incoming.announced().estimated_bytes);
+    progress.set_height(incoming.announced().current_height);
+    let (sender, receiver) = tokio::sync::mpsc::channel(WAITING);
+    let worker = tokio::task::spawn_blocking(move || record.run(&mut Received(receiver)));
+    let failed = loop {
+        match incoming.next().await {
+            Ok(event) => {
+                let last = matches!(event, Event::End(_));
+                if sender.send(event).await.is_err() || last {
+                    break None;
+                }
+            }
+            Err(error) => break Some(error),
+        }
+    };
+    // Without the last word the worker gives up, and takes away what it wrote.
+    drop(sender);
+    let worked = worker.await.unwrap_or_else(|error| Err(Error::io(format!("a worker has died: {error}"))));
+    match (failed, worked) {
+        // What the worker found in the bytes is why the stream was left.
+        (Some(error), Err(other)) if other.kind() == Kind::Cancelled => Err(error),
+        (_, Err(error)) => Err(at_source(error, connect)),
+        (Some(error), Ok(_)) => Err(error),
+        (None, Ok(backup)) => Ok(backup),
+    }
+}
+
+/// An error in the bytes has no file: it is the source's.
+fn at_source(error: Error, connect: &Connect) -> Error {
+    if error.kind() == Kind::Damaged { error.at(connect.address.to_string()) } else { error }
+}
+
+struct Received(tokio::sync::mpsc::Receiver<Event>);
+
+impl Arrivals for Received {
+    fn next(&mut self) -> Result<Event> {
+        self.0.blocking_recv().ok_or_else(Error::cancelled)
+    }
+}
+
+/// The same answer that a server gives, handed to the next thread instead of a wire.
+fn from_datastore(path: &Path, record: Record, progress: &Progress) -> Result<Backup> {
+    let datastore = datastore::open(path)?;
+    let question = record.question().clone();
+    let (sender, receiver) = mpsc::sync_channel(WAITING);
+    std::thread::scope(|threads| {
+        let datastore = &*datastore;
+        let answering = threads.spawn(move || {
+            let mut outlet = Handed { sender, announced: Announced::default(), since: question.since };
+            serving::answer(datastore, question.since, question.proof.as_ref(), &mut outlet, progress)
+        });
+        let recorded = record.run_announced(&mut Local(receiver), progress);
+        let answered = answering.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));
+        match (answered, recorded) {
+            // Whoever hears that the other has given up is not the one who knows why.
+            (Err(error), Err(other)) if other.kind() == Kind::Cancelled => Err(error),
+            (_, Err(error)) => Err(error),
+            (Err(error), Ok(_)) => Err(error),
+            (Ok(()), Ok(backup)) => Ok(backup),
+        }
+    })
+}
+
+/// What goes from the reading thread to the recording one.
+pub(super) enum Handover {
+    Begin(Announced),
+    Event(Event),
+}
+
+struct Handed {
+    sender: mpsc::SyncSender<Handover>,
+    announced: Announced,
+    since: u64,
+}
+
+impl Handed {
+    fn send(&mut self, handover: Handover) -> Result<()> {
+        self.sender.send(handover).map_err(|_| Error::cancelled())
+    }
+}
+
+impl Outlet for Handed {
+    fn begin(&mut self, first: Announced) -> Result<()> {
+        self.announced = first.clone();
+        self.send(Handover::Begin(first))
+    }
+
+    fn chunk(&mut self, bytes: Bytes) -> Result<()> {
+        self.send(Handover::Event(Event::Chunk(bytes)))
+    }
+
+    fn listed(&mut self, keys: Vec<Bytes>) -> Result<()> {
+        self.send(Handover::Event(Event::Listed(keys)))
+    }
+
+    fn end(&mut self, last_version: u64) -> Result<()> {
+        let end = Final {
+            layout: Layout::F,
+            since: self.since,
+            last_version,
+            current_height: self.announced.current_height,
+            pinned_version: self.announced.pinned_version,
+            store_id: self.announced.store_id.clone(),
+            sha256: Vec::new(),
+            tip_height: self.announced.tip_height,
+            deletes: Some(self.announced.deletes.clone()),
+        };
+        self.send(Handover::Event(Event::End(end)))
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// The receiving end of [`Handed`].
+pub(super) struct Local(mpsc::Receiver<Handover>);
+
+impl Local {
+    /// What is announced before the first byte.
+    pub(super) fn announced(&mut self) -> Result<Announced> {
+        match self.0.recv() {
+            Ok(Handover::Begin(first)) => Ok(first),
+            _ => Err(Error::cancelled()),
+        }
+    }
+}
+
+impl Arrivals for Local {
+    fn next(&mut self) -> Result<Event> {
+        match self.0.recv() {
+            Ok(Handover::Event(event)) => Ok(event),
+            _ => Err(Error::cancelled()),
+        }
+    }
+}
