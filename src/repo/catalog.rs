@@ -73,7 +73,7 @@ impl Catalog {
                 Err(error) => unsound.push((path, error)),
             }
         }
-        let (chains, orphans) = arrange(links);
+        let (chains, orphans) = arrange(&links);
         Ok(Self { chains, orphans, unsound })
     }
 
@@ -96,7 +96,7 @@ fn look(path: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-fn arrange(links: Vec<Link>) -> (Vec<Chain>, Vec<Link>) {
+fn arrange(links: &[Link]) -> (Vec<Chain>, Vec<Link>) {
     // A copy of a segment is the same segment: the first name stands for all.
     let mut at: HashMap<String, usize> = HashMap::new();
     for (number, link) in links.iter().enumerate() {
@@ -271,7 +271,7 @@ mod tests {
             manifest.parent = Some(Parent { sha256: sample(parent).sha256, complete_version: 8 });
             Link { path: "p".into(), manifest }
         };
-        let (chains, orphans) = arrange(vec![link(b"a", b"b"), link(b"b", b"a"), link(b"c", b"c")]);
+        let (chains, orphans) = arrange(&[link(b"a", b"b"), link(b"b", b"a"), link(b"c", b"c")]);
         assert_eq!((chains.len(), orphans.len()), (0, 3));
     }
 

@@ -396,7 +396,7 @@ mod tests {
     fn only_keys_in_order_are_written() {
         let mut writer = KeysWriter::new(Vec::new(), "k");
         writer.put(b"b", 1, 1).unwrap();
-        for key in [b"b".as_slice(), b"a", b"", &[b'c'; MAX_KEY + 1]] {
+        for key in [b"b".as_slice(), b"a", b"", &vec![b'c'; MAX_KEY + 1]] {
             assert_eq!(writer.put(key, 1, 1).unwrap_err().code(), "invalid-argument");
         }
         assert_eq!(read(&writer.finish(true).unwrap().0).unwrap().len(), 1);

@@ -279,7 +279,7 @@ impl Manifest {
         let (runs, pieces) = (self.runs.as_ref(), self.pieces.as_ref());
         let keep_runs = !runs.is_some_and(long_runs);
         // Pieces name runs, so they go with them.
-        let keep_pieces = keep_runs && !pieces.is_some_and(|pieces| pieces.len() > MAX_LISTED);
+        let keep_pieces = keep_runs && pieces.is_none_or(|pieces| pieces.len() <= MAX_LISTED);
         if keep_runs && keep_pieces {
             return Cow::Borrowed(self);
         }

@@ -321,3 +321,190 @@ fn exists(path: &Path) -> Error {
         .with_errno(rustix::io::Errno::EXIST.raw_os_error())
         .with_hint("choose another name, or say overwrite")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::KeysWriter;
+    use super::super::manifest::tests::sample;
+    use super::*;
+
+    fn write(segment: &Path, content: &[u8], keys: &[&[u8]], replace: Replace) -> Result<()> {
+        let mut part = begin(segment, replace)?;
+        part.append(content)?;
+        let mut manifest = sample(content);
+        let mut keys_part = None;
+        if !keys.is_empty() {
+            let mut writer = KeysWriter::new(begin_keys(&part)?, keys_path(segment));
+            for key in keys {
+                writer.put(key, 1, 1)?;
+            }
+            let (part, about) = writer.finish(false)?;
+            (keys_part, manifest.keys) = (Some(part), Some(about));
+        }
+        commit(part, keys_part, &manifest, replace)
+    }
+
+    /// The segment's content, and whether it has keys, of a pair that is consistent.
+    fn content(segment: &Path) -> (Vec<u8>, bool) {
+        let mut pair = open(segment).unwrap();
+        let mut content = Vec::new();
+        pair.segment.read_to_end(&mut content).unwrap();
+        let manifest = pair.manifest.unwrap();
+        assert_eq!((manifest.sha256, manifest.bytes), (sample(&content).sha256, pair.bytes));
+        assert_eq!(manifest.keys.is_some(), pair.keys.is_some());
+        if let (Some(expected), Some(keys)) = (manifest.keys, pair.keys) {
+            assert_eq!(expected.sha256, sha256_of(&keys, segment).unwrap());
+        }
+        (content, next(&keys_path(segment)).exists() || keys_path(segment).exists())
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_pair_appears_whole_and_is_not_replaced_unless_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = folder.path().join("a");
+        write(&segment, b"one", &[b"k"], Replace::Never).unwrap();
+        assert_eq!(names(folder.path()), ["a", "a.json", "a.keys"]);
+        assert_eq!(write(&segment, b"two", &[], Replace::Never).unwrap_err().code(), "exists");
+        assert_eq!(content(&segment), (b"one".to_vec(), true));
+        write(&segment, b"two", &[], Replace::Always).unwrap();
+        assert_eq!(names(folder.path()), ["a", "a.json"]);
+        assert_eq!(content(&segment), (b"two".to_vec(), false));
+        remove_file(&segment).unwrap();
+        let error = write(&segment, b"three", &[], Replace::Never).unwrap_err();
+        assert_eq!((error.code(), error.path()), ("exists", Some(manifest_path(&segment).as_path())));
+        assert_eq!(open(&segment).unwrap_err().code(), "missing");
+        assert_eq!(open(folder.path()).unwrap_err().code(), "invalid-argument");
+        assert_eq!(names(folder.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn what_appears_while_a_run_works_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = folder.path().join("a");
+        for appears in ["a", "a.json"] {
+            let mut part = begin(&segment, Replace::Never).unwrap();
+            part.append(b"new").unwrap();
+            #[expect(clippy::disallowed_methods, reason = "somebody who does not know our locks")]
+            std::fs::write(folder.path().join(appears), b"theirs").unwrap();
+            let error = commit(part, None, &sample(b"new"), Replace::Never).unwrap_err();
+            assert_eq!(error.code(), "exists");
+            assert_eq!(names(folder.path()), [appears]);
+            assert_eq!(std::fs::read(folder.path().join(appears)).unwrap(), b"theirs");
+            remove_file(&folder.path().join(appears)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_not_of_what_was_written_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = folder.path().join("a");
+        let mut part = begin(&segment, Replace::Never).unwrap();
+        part.append(b"longer").unwrap();
+        let error = commit(part, None, &sample(b"new"), Replace::Never).unwrap_err();
+        assert_eq!(error.what(), "expected 3 bytes in the segment, found 6");
+        assert!(names(folder.path()).is_empty());
+        let long = folder.path().join("n".repeat(241));
+        assert_eq!(
+            begin(&long, Replace::Never).unwrap_err().what(),
+            "expected a file name of at most 240 bytes, found 241"
+        );
+        write(&folder.path().join("n".repeat(240)), b"x", &[b"k"], Replace::Never).unwrap();
+    }
+
+    /// Every state that a kill can leave, in the order of the steps, and whether the new pair counts in it.
+    fn states(old_keys: bool, new_keys: bool) -> Vec<(Vec<(&'static str, &'static str)>, bool)> {
+        let keep = |with: bool, pair: (&'static str, &'static str)| with.then_some(pair);
+        let old =
+            [Some(("a", "old/a")), Some(("a.json", "old/a.json")), keep(old_keys, ("a.keys", "old/a.keys"))];
+        let new =
+            [Some(("a", "new/a")), Some(("a.json", "old/a.json")), keep(old_keys, ("a.keys", "old/a.keys"))];
+        let json_next = Some(("a.json.next", "new/a.json"));
+        let keys_next = keep(new_keys, ("a.keys.next", "new/a.keys"));
+        let moved =
+            [Some(("a", "new/a")), Some(("a.json", "old/a.json")), keep(new_keys, ("a.keys", "new/a.keys"))];
+        let done =
+            [Some(("a", "new/a")), Some(("a.json", "new/a.json")), keep(old_keys, ("a.keys", "old/a.keys"))];
+        let state = |base: [Option<_>; 3], more: [Option<_>; 2], new: bool| {
+            (base.into_iter().chain(more).flatten().collect::<Vec<_>>(), new)
+        };
+        let mut states = vec![
+            state(old, [json_next, None], false),
+            state(old, [json_next, keys_next], false),
+            state(new, [json_next, keys_next], true),
+        ];
+        states.push(if new_keys {
+            state(moved, [json_next, None], true)
+        } else {
+            state(done, [None, None], true)
+        });
+        states
+    }
+
+    #[test]
+    fn every_state_that_a_kill_can_leave_reads_as_a_pair_and_takes_the_next_run() {
+        // Same length, so that only the digest can tell; another length; with keys and without.
+        for (new_content, old_keys, new_keys) in [
+            (b"new".as_slice(), true, true),
+            (b"newer", true, true),
+            (b"new", false, true),
+            (b"new", true, false),
+            (b"new", false, false),
+        ] {
+            let keys = |with: bool, key: &'static [u8]| if with { vec![key] } else { vec![] };
+            for (files, new) in states(old_keys, new_keys) {
+                let folder = tempfile::tempdir().unwrap();
+                for (name, content, keys) in [
+                    ("old", b"old".as_slice(), keys(old_keys, b"k")),
+                    ("new", new_content, keys(new_keys, b"l")),
+                ] {
+                    crate::base::durable::private_dir(&folder.path().join(name)).unwrap();
+                    write(&folder.path().join(name).join("a"), content, &keys, Replace::Never).unwrap();
+                }
+                for read_first in [true, false] {
+                    let here = folder.path().join(format!("here{read_first}"));
+                    crate::base::durable::private_dir(&here).unwrap();
+                    for (to, from) in &files {
+                        std::fs::copy(folder.path().join(from), here.join(to)).unwrap();
+                    }
+                    let segment = here.join("a");
+                    let expected = if new { new_content } else { b"old".as_slice() };
+                    if read_first {
+                        assert_eq!(content(&segment).0, expected, "{files:?}");
+                        let left = names(&here).iter().any(|name| name.ends_with(".next"));
+                        assert_eq!(left, !new, "{files:?}");
+                    }
+                    // A run that begins and gives up leaves a finished swap and nothing else.
+                    drop(begin(&segment, Replace::Always).unwrap());
+                    assert!(names(&here).iter().all(|name| !name.ends_with(".next")), "{files:?}");
+                    assert_eq!(content(&segment).0, expected);
+                    write(&segment, b"third", &[b"m"], Replace::Always).unwrap();
+                    assert_eq!(content(&segment), (b"third".to_vec(), true));
+                    assert_eq!(names(&here), ["a", "a.json", "a.keys"]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_killed_first_run_leaves_a_segment_that_has_its_manifest() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = folder.path().join("a");
+        write(&segment, b"one", &[], Replace::Never).unwrap();
+        rename(&manifest_path(&segment), &next(&manifest_path(&segment)), Replace::Never).unwrap();
+        // Somebody holds it, so that following the rule is all a reader can do.
+        let held = FileLock::existing(&segment, Duration::ZERO).unwrap().unwrap();
+        assert_eq!(content(&segment).0, b"one");
+        assert_eq!(names(folder.path()), ["a", "a.json.next"]);
+        drop(held);
+        assert_eq!(begin(&segment, Replace::Never).unwrap_err().code(), "exists");
+        assert_eq!(names(folder.path()), ["a", "a.json"]);
+    }
+}
