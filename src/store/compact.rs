@@ -9,7 +9,9 @@ use super::schema::{ENTRIES, behind, entry_key, version_key};
 use crate::base::progress::Progress;
 use crate::entry::Source;
 use crate::error::{Error, Result};
-use rocksdb::{BottommostLevelCompaction, CompactOptions, DB, WaitForCompactOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    BottommostLevelCompaction, CompactOptions, DB, WaitForCompactOptions, WriteBatch, WriteOptions,
+};
 use std::path::Path;
 
 /// Tables of the top level each cost every reader a look; from so many on, an increment merges them downwards.
@@ -36,7 +38,9 @@ impl Store {
         self.check_writable()?;
         if keep_from > self.about.pinned_version {
             let pinned = self.about.pinned_version;
-            let what = format!("expected a version of at most {pinned}, which the store is pinned to, found {keep_from}");
+            let what = format!(
+                "expected a version of at most {pinned}, which the store is pinned to, found {keep_from}"
+            );
             return Err(Error::invalid(what));
         }
         let Some(_alone) = DirLock::take(&self.path, Hold::Alone)? else {

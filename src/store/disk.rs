@@ -15,7 +15,8 @@ pub(super) fn fresh_dir(path: &Path) -> Result<()> {
         }
         _ => {}
     }
-    let mut names = std::fs::read_dir(path).map_err(|error| Error::from_io(error, "read a directory", path))?;
+    let mut names =
+        std::fs::read_dir(path).map_err(|error| Error::from_io(error, "read a directory", path))?;
     if names.next().is_some() {
         return Err(Error::exists("expected an empty directory, found files in it").at_path(path));
     }
@@ -42,7 +43,9 @@ pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Removes a file, if it is there.
 pub(super) fn remove_file(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::from_io(error, "remove a file", path)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::from_io(error, "remove a file", path))
+        }
         _ => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn fault(error: rocksdb::Error, dir: &Path) -> Error {
     let from = error.kind();
     let text = error.into_string();
     let (file, offset) = place(&text, dir);
-    let kind = kind(from, &text, file.as_deref());
+    let kind = kind(&from, &text, file.as_deref());
     let detail = detail(&text, file.as_deref().unwrap_or(dir));
     let what = match kind {
         Kind::Damaged => format!("expected what RocksDB wrote there, found: {detail}"),
@@ -31,7 +31,7 @@ pub(super) fn fault(error: rocksdb::Error, dir: &Path) -> Error {
     }
 }
 
-fn kind(from: ErrorKind, text: &str, file: Option<&Path>) -> Kind {
+fn kind(from: &ErrorKind, text: &str, file: Option<&Path>) -> Kind {
     let has = |words: &str| text.contains(words);
     match from {
         _ if has("No space left") || has("quota exceeded") || has("File too large") => Kind::NoSpace,
@@ -59,9 +59,9 @@ fn place(text: &str, dir: &Path) -> (Option<PathBuf>, Option<u64>) {
     let (name, after) = rest.split_at(end);
     let name = name.trim_matches('/').trim_end_matches('.');
     let file = (!name.is_empty()).then(|| dir.join(name));
-    let digits = after.split_once(" offset ").map(|(_, number)| {
-        number.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default()
-    });
+    let digits = after
+        .split_once(" offset ")
+        .map(|(_, number)| number.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
     (file, digits.and_then(|digits| digits.parse().ok()))
 }
 
@@ -87,7 +87,7 @@ mod tests {
             Some("IO error") => ErrorKind::IOError,
             _ => ErrorKind::Unknown,
         };
-        (kind(from, text, file.as_deref()), file, offset)
+        (kind(&from, text, file.as_deref()), file, offset)
     }
 
     #[test]

@@ -110,7 +110,9 @@ mod tests {
     #[test]
     fn a_newer_format_is_unsupported_and_other_text_is_damage() {
         assert_eq!(Marker::parse("evbackup store\nformat 2\nwhatever\n").unwrap_err().code(), "unsupported");
-        for text in ["", "evbackup", "evbackup store", "evbackup store\nformat x\n", "evbackup store\nformat 1\n"] {
+        for text in
+            ["", "evbackup", "evbackup store", "evbackup store\nformat x\n", "evbackup store\nformat 1\n"]
+        {
             assert_eq!(Marker::parse(text).unwrap_err().code(), "damaged", "{text}");
         }
     }

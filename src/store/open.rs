@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Blocks, indexes and filters that are kept in memory, for all stores of the process. Scans do not fill it.
+/// Blocks and indexes that are kept in memory, for each open store, so that opening it again looks at the disk again.
+/// Scans do not fill it.
 const CACHE_BYTES: usize = 16 << 20;
 /// Values are mostly larger than a page, and smaller blocks make the index larger than it is worth.
 const BLOCK_BYTES: usize = 16 << 10;
@@ -138,9 +139,11 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Did a writer replace RocksDB's MANIFEST between our looks at CURRENT and at it?
 fn is_replaced_manifest(error: &Error) -> bool {
-    let name = error.path().and_then(Path::file_name).and_then(|name| name.to_str());
-    name.is_some_and(|name| name.starts_with("MANIFEST-") || name == "CURRENT")
+    let Some(path) = error.path() else { return false };
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("MANIFEST-")) && !path.exists()
 }
 
 fn load_about(db: &DB, path: &Path, marker: Marker) -> Result<About> {
@@ -161,10 +164,9 @@ pub(super) fn mark(path: &Path, about: &About) -> Result<()> {
 
 /// RocksDB's settings, for everything we do.
 pub(super) fn options() -> Options {
-    static CACHE: OnceLock<Cache> = OnceLock::new();
     let mut table = BlockBasedOptions::default();
     table.set_block_size(BLOCK_BYTES);
-    table.set_block_cache(CACHE.get_or_init(|| Cache::new_lru_cache(CACHE_BYTES)));
+    table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
     table.set_cache_index_and_filter_blocks(true);
 
     let mut options = Options::default();

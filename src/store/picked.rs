@@ -131,7 +131,8 @@ impl Source for Picked<'_> {
         }
         self.stored.status().map_err(|error| fault(error, self.path))?;
         let key = key_of(&self.keys, slot).escape_ascii();
-        let what = format!("expected the entry {key} at version {} that the index names, found none", slot.version);
+        let what =
+            format!("expected the entry {key} at version {} that the index names, found none", slot.version);
         Err(Error::damaged(what).at_path(self.path))
     }
 

@@ -4,7 +4,8 @@ use super::fault::fault;
 use super::open::Store;
 use super::picked::Picked;
 use super::schema::{
-    ENTRIES, Head, VERSIONS, behind, entry_key, entry_prefix, split_entry_key, split_entry_value, versions_above,
+    ENTRIES, Head, VERSIONS, behind, entry_key, entry_prefix, split_entry_key, split_entry_value,
+    versions_above,
 };
 use crate::entry::{Datastore, Entry, OwnedEntry, Snapshot, Source};
 use crate::error::Result;

@@ -193,7 +193,9 @@ mod tests {
 
     #[test]
     fn an_expiry_that_does_not_end_or_does_not_fit_is_damage() {
-        for bytes in [&[0, 0][..], &[0], &[], &[0, 0, 0x80], &[0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]] {
+        for bytes in
+            [&[0, 0][..], &[0], &[], &[0, 0, 0x80], &[0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]]
+        {
             assert_eq!(split_entry_value(bytes).unwrap_err().code(), "damaged", "{bytes:?}");
         }
     }

@@ -58,7 +58,8 @@ impl Versions {
 
     /// Takes one.
     pub(super) fn push(&mut self, version: u64, key: &[u8]) -> Result<()> {
-        let len = u32::try_from(key.len()).map_err(|_| Error::damaged("expected a key, found 4 GiB of one"))?;
+        let len =
+            u32::try_from(key.len()).map_err(|_| Error::damaged("expected a key, found 4 GiB of one"))?;
         if self.slots.len() >= self.max_slots || self.keys.len() + key.len() > self.max_keys {
             self.spill()?;
         }

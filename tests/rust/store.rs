@@ -1,4 +1,11 @@
 //! Helpers shared by the store's tests, and the tests by what they are about.
+#![expect(
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "these are tests: they may panic, print figures and damage files"
+)]
 
 /// What is put in comes out, at every size and in every way to read it.
 mod contents;

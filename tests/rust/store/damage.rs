@@ -43,7 +43,9 @@ fn a_flipped_byte_gives_an_error_or_the_same_entries() {
     let sound = read(&path).unwrap();
     assert_eq!(sound.0, entries);
     let mut errors = 0;
-    for file in files(&path, |name| name.ends_with(".sst") || name == "CURRENT" || name.starts_with("MANIFEST")) {
+    for file in
+        files(&path, |name| name.ends_with(".sst") || name == "CURRENT" || name.starts_with("MANIFEST"))
+    {
         let bytes = std::fs::read(&file).unwrap();
         let step = (bytes.len() / 120).max(1);
         for at in (0..bytes.len()).step_by(step) {
@@ -55,7 +57,8 @@ fn a_flipped_byte_gives_an_error_or_the_same_entries() {
                 Err(error) => {
                     errors += 1;
                     assert!(
-                        matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::Io) && is_plain(&error),
+                        matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::Io)
+                            && is_plain(&error),
                         "{} at {at}: {error:?}",
                         file.display()
                     );
@@ -77,14 +80,12 @@ fn a_damaged_block_is_named_by_file_and_byte() {
     let mut bytes = std::fs::read(&table).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&table, &bytes).unwrap();
-    let error = read(&path).unwrap_err();
+    let error = read(&path).map(drop).unwrap_err();
     assert_eq!((error.kind(), error.path()), (Kind::Damaged, Some(&*table)), "{error:?}");
     assert_eq!(error.offset(), Some(0));
     assert!(error.to_string().contains("checksum mismatch"), "{error}");
-    // A writer that looks something up finds it too, and leaves the store as it is.
-    let mut store = Store::open_for_writing(&path).unwrap();
-    let error = apply(&mut store, &[entry("key 003", 1, "x")], pinned(3)).unwrap_err();
-    assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
+    let error = Store::open_for_writing(&path).unwrap_err();
+    assert_eq!((error.kind(), error.path()), (Kind::Damaged, Some(&*table)), "{error:?}");
 }
 
 #[test]
@@ -93,18 +94,22 @@ fn a_file_that_was_cut_or_is_gone_is_an_error_or_changes_nothing() {
     let path = dir.path().join("store");
     sample(&path);
     let sound = read(&path).unwrap();
-    for file in files(&path, |name| name.ends_with(".sst") || name == "CURRENT" || name.starts_with("MANIFEST")) {
+    for file in
+        files(&path, |name| name.ends_with(".sst") || name == "CURRENT" || name.starts_with("MANIFEST"))
+    {
         let bytes = std::fs::read(&file).unwrap();
         let step = (bytes.len() / 60).max(1);
         for length in (0..bytes.len()).step_by(step) {
             std::fs::write(&file, &bytes[..length]).unwrap();
             match read(&path) {
                 Ok(found) => assert_eq!(found, sound, "{} cut to {length}", file.display()),
-                Err(error) => assert_eq!(error.kind(), Kind::Damaged, "{} cut to {length}: {error:?}", file.display()),
+                Err(error) => {
+                    assert_eq!(error.kind(), Kind::Damaged, "{} cut to {length}: {error:?}", file.display())
+                }
             }
         }
         std::fs::remove_file(&file).unwrap();
-        let error = read(&path).unwrap_err();
+        let error = read(&path).map(drop).unwrap_err();
         assert_eq!(error.kind(), Kind::Damaged, "{} gone: {error:?}", file.display());
         std::fs::write(&file, &bytes).unwrap();
     }

@@ -55,8 +55,10 @@ fn late_entries_of_a_torn_segment_are_in_the_next_increment() {
     let (path, copy) = (dir.path().join("store"), dir.path().join("copy"));
     // Complete up to 90. Of 91 to 100 only the keys behind "k" were read after they had been written.
     let whole: Vec<_> = (1..=90).map(|version| entry(format!("k{version:03}"), version, "v")).collect();
-    let torn: Vec<_> = (91..=100).filter(|version| version % 2 == 0).map(|v| entry(format!("z{v}"), v, "v")).collect();
-    let late: Vec<_> = (91..=100).filter(|version| version % 2 == 1).map(|v| entry(format!("a{v}"), v, "v")).collect();
+    let torn: Vec<_> =
+        (91..=100).filter(|version| version % 2 == 0).map(|v| entry(format!("z{v}"), v, "v")).collect();
+    let late: Vec<_> =
+        (91..=100).filter(|version| version % 2 == 1).map(|v| entry(format!("a{v}"), v, "v")).collect();
     let next: Vec<_> = (101..=120).map(|version| entry(format!("k{version:03}"), version, "v")).collect();
     let first = load(&path, &[whole.clone(), torn.clone()].concat(), pinned(90)).unwrap();
     assert_eq!(first.last_version, 100);
@@ -66,7 +68,11 @@ fn late_entries_of_a_torn_segment_are_in_the_next_increment() {
     {
         let snapshot = store.snapshot().unwrap();
         assert_eq!(snapshot.pinned_version(), 90);
-        assert_eq!(since(&*snapshot, 0).unwrap(), sort(whole.clone()), "nothing above the pinned version is seen");
+        assert_eq!(
+            since(&*snapshot, 0).unwrap(),
+            sort(whole.clone()),
+            "nothing above the pinned version is seen"
+        );
         load(&copy, &since(&*snapshot, 0).unwrap(), pinned(90)).unwrap();
     }
     // The overlapping increment: everything above 90, the torn entries once more.
@@ -193,5 +199,8 @@ fn compact_drops_what_nobody_can_see_any_more() {
     assert_eq!(all(&store).unwrap().len() as u64, store.about().entries);
     let snapshot = store.snapshot().unwrap();
     assert_eq!(since(&*snapshot, 20).unwrap(), [entry("k0", 21, "new")]);
-    assert_eq!(since(&*snapshot, 9).unwrap(), since(&*snapshot, 0).unwrap().into_iter().filter(|e| e.version > 9).collect::<Vec<_>>());
+    assert_eq!(
+        since(&*snapshot, 9).unwrap(),
+        since(&*snapshot, 0).unwrap().into_iter().filter(|e| e.version > 9).collect::<Vec<_>>()
+    );
 }
