@@ -1,14 +1,14 @@
 //! Dropping old versions, only when asked, and keeping the tables in order.
 
 use super::about::About;
-use super::disk::{DirLock, Hold};
 use super::fault::fault;
 use super::open::{Store, mark};
 use super::reader::Scan;
 use super::schema::{ENTRIES, behind, entry_key, version_key};
+use crate::base::durable::DirLock;
 use crate::base::progress::Progress;
 use crate::entry::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use rocksdb::{
     BottommostLevelCompaction, CompactOptions, DB, WaitForCompactOptions, WriteBatch, WriteOptions,
 };
@@ -43,10 +43,7 @@ impl Store {
             );
             return Err(Error::invalid(what));
         }
-        let Some(_alone) = DirLock::take(&self.path, Hold::Alone)? else {
-            let what = "expected a store that nobody reads, found it open";
-            return Err(Error::locked(what).at_path(&self.path).with_hint("close its readers first"));
-        };
+        let alone = Alone::take(&self.path, &mut self.lock)?;
         let dropped = self.drop_below(keep_from, progress)?;
         let failed = |error| fault(error, &self.path);
         self.db.flush().map_err(failed)?;
@@ -55,6 +52,7 @@ impl Store {
         self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
         self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(failed)?;
         mark(&self.path, &self.about)?;
+        alone.share(&self.path, &mut self.lock)?;
         Ok(dropped)
     }
 
@@ -112,16 +110,41 @@ fn write(db: &DB, path: &Path, mut batch: WriteBatch, about: &mut About, dropped
 /// Merges the tables of the top level downwards when there are many; no entry is dropped by it.
 ///
 /// Only when nobody has the store open: a reader would find its tables gone. It is then left to a later increment.
-pub(super) fn tidy(db: &DB, path: &Path) -> Result<()> {
+pub(super) fn tidy(db: &DB, path: &Path, lock: &mut Option<DirLock>) -> Result<()> {
     let failed = |error| fault(error, path);
     let tables = db.live_files().map_err(failed)?;
     if tables.iter().filter(|table| table.level == 0).count() < MAX_TOP_TABLES {
         return Ok(());
     }
-    let Some(_alone) = DirLock::take(path, Hold::Alone)? else {
-        return Ok(());
+    let alone = match Alone::take(path, lock) {
+        Err(error) if error.kind() == Kind::Locked => return Ok(()),
+        alone => alone?,
     };
     db.set_options(&[("disable_auto_compactions", "false")]).map_err(failed)?;
     db.wait_for_compact(&WaitForCompactOptions::default()).map_err(failed)?;
-    db.set_options(&[("disable_auto_compactions", "true")]).map_err(failed)
+    db.set_options(&[("disable_auto_compactions", "true")]).map_err(failed)?;
+    alone.share(path, lock)
+}
+
+/// The store's directory, held alone: a reader that is open would find its tables gone.
+struct Alone(DirLock);
+
+impl Alone {
+    /// Gives up the shared hold for a hold alone; when others share it, it is shared again.
+    fn take(path: &Path, lock: &mut Option<DirLock>) -> Result<Self> {
+        *lock = None;
+        match DirLock::exclusive(path) {
+            Ok(alone) => Ok(Self(alone)),
+            Err(error) => {
+                *lock = Some(DirLock::shared(path)?);
+                Err(error)
+            }
+        }
+    }
+
+    fn share(self, path: &Path, lock: &mut Option<DirLock>) -> Result<()> {
+        drop(self.0);
+        *lock = Some(DirLock::shared(path)?);
+        Ok(())
+    }
 }

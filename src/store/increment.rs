@@ -2,11 +2,12 @@
 
 use super::about::About;
 use super::compact;
-use super::disk;
 use super::fault::fault;
+use super::fresh::fresh_dir;
 use super::load::{Batch, LoadOptions, NewAbout, Written, ingest, random_id};
 use super::open::{Store, WORK_DIR, mark};
 use super::schema::{entry_key, split_entry_value};
+use crate::base::durable::{DirLock, remove_tree};
 use crate::base::progress::Progress;
 use crate::entry::{Entry, META_KEPT, Sink};
 use crate::error::{Error, Result};
@@ -21,6 +22,7 @@ pub struct Increment<'a> {
     db: &'a DB,
     path: &'a Path,
     about: &'a mut About,
+    lock: &'a mut Option<DirLock>,
     work: PathBuf,
     batch: Batch,
     known: Known<'a>,
@@ -34,13 +36,14 @@ impl<'a> Increment<'a> {
     pub fn begin(store: &'a mut Store, options: LoadOptions) -> Result<Self> {
         store.check_writable()?;
         let work = store.path.join(WORK_DIR);
-        disk::remove_flat_dir(&work)?;
-        disk::fresh_dir(&work)?;
-        let Store { db, path, about, .. } = store;
+        remove_tree(&work)?;
+        fresh_dir(&work)?;
+        let Store { db, path, about, lock, .. } = store;
         Ok(Self {
             db,
             path,
             about,
+            lock,
             batch: Batch::new(&work, options.memory),
             work,
             known: Known::new(db, path),
@@ -84,7 +87,7 @@ impl<'a> Increment<'a> {
         *self.about = about;
         mark(self.path, self.about)?;
         // Only for the speed of readers, and the increment is applied either way.
-        let _ = compact::tidy(self.db, self.path);
+        let _ = compact::tidy(self.db, self.path, self.lock);
         Ok(Written {
             entries,
             bytes,
@@ -121,7 +124,7 @@ impl Sink for Increment<'_> {
 impl Drop for Increment<'_> {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next writer.
-        let _ = disk::remove_flat_dir(&self.work);
+        let _ = remove_tree(&self.work);
     }
 }
 

@@ -1,12 +1,13 @@
 //! Bulk load: entries in order become a fresh store.
 
 use super::about::{About, Applied};
-use super::disk;
 use super::fault::fault;
+use super::fresh::fresh_dir;
 use super::open::{mark, options};
 use super::schema::{entry_key, entry_value, version_key};
 use super::tables::Tables;
 use super::versions::Versions;
+use crate::base::durable::remove_tree;
 use crate::base::progress::Progress;
 use crate::entry::{Entry, Sink};
 use crate::error::{Error, Result};
@@ -77,9 +78,9 @@ impl Loader {
     /// Begins in `dir`, which is empty or is made.
     pub fn create(dir: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
         let dir = dir.as_ref();
-        disk::fresh_dir(dir)?;
+        fresh_dir(dir)?;
         let work = dir.join(WORK_DIR);
-        disk::fresh_dir(&work)?;
+        fresh_dir(&work)?;
         Ok(Self { dir: dir.to_owned(), batch: Batch::new(&work, options.memory), progress: options.progress })
     }
 
@@ -99,8 +100,7 @@ impl Loader {
         let db = DB::open(&options, &dir).map_err(|error| fault(error, &dir))?;
         ingest(&db, &dir, tables)?;
         drop(db);
-        disk::remove_flat_dir(&dir.join(WORK_DIR))?;
-        disk::sync_dir(&dir)?;
+        remove_tree(&dir.join(WORK_DIR))?;
         mark(&dir, &about)?;
         Ok(Written {
             entries: about.entries,

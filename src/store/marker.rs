@@ -13,7 +13,7 @@
 //! this file knows better.
 
 use super::about::check_format;
-use super::disk;
+use crate::base::durable::{Replace, write_file};
 use crate::error::{Error, Result};
 use std::io::{self, Read};
 use std::path::Path;
@@ -70,7 +70,7 @@ impl Marker {
     /// Puts it into `dir`, durable and whole: the old one or the new one is there, to whoever looks.
     pub(super) fn store(self, dir: &Path) -> Result<()> {
         let text = format!("{FIRST_LINE}\nformat {}\ngeneration {}\n", self.format, self.generation);
-        disk::replace_file(&dir.join(NAME), text.as_bytes())
+        write_file(&dir.join(NAME), text.as_bytes(), Replace::Always)
     }
 
     fn bad(expected: &str) -> Error {

@@ -13,8 +13,8 @@
 
 mod about;
 mod compact;
-mod disk;
 mod fault;
+mod fresh;
 mod increment;
 mod load;
 mod marker;

@@ -1,9 +1,9 @@
 //! How a store is opened, and the settings RocksDB gets.
 
 use super::about::{About, FORMAT};
-use super::disk::{self, DirLock, Hold};
 use super::fault::fault;
 use super::marker::Marker;
+use crate::base::durable::{DirLock, remove_tree};
 use crate::error::{Error, Result};
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, LogLevel, Options};
 use std::path::{Path, PathBuf};
@@ -50,13 +50,15 @@ pub struct Store {
     pub(super) path: PathBuf,
     pub(super) about: About,
     pub(super) access: Access,
+    /// Held shared while the store is open, so that nobody rewrites or replaces its files.
+    pub(super) lock: Option<DirLock>,
 }
 
 /// What the holder of a store may do with it.
 #[derive(Debug)]
 pub(super) enum Access {
-    /// Read, while whoever rewrites its files waits.
-    Read { _lock: DirLock },
+    /// Read.
+    Read,
     /// Read and write; RocksDB holds its own lock.
     Write,
 }
@@ -72,27 +74,30 @@ impl Store {
     /// An increment that is applied meanwhile is not seen by a store that is open already.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        Marker::load(path)?;
+        let lock = DirLock::shared(path)?;
+        Self::read(path, Some(lock))
+    }
+
+    /// Opens a store for reading by whoever holds the lock of its directory already, as the run that has just built it.
+    pub fn open_held(path: impl AsRef<Path>) -> Result<Self> {
+        Self::read(path.as_ref(), None)
+    }
+
+    fn read(path: &Path, lock: Option<DirLock>) -> Result<Self> {
         let mut tries = 0;
-        loop {
+        let (db, about) = loop {
             tries += 1;
-            match Self::try_open(path) {
+            let marker = Marker::load(path)?;
+            match DB::open_for_read_only(&options(), path, false).map_err(|error| fault(error, path)) {
+                Ok(db) => break load_about(&db, path, marker).map(|about| (db, about))?,
                 Err(error) if tries < OPEN_TRIES && is_replaced_manifest(&error) => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                answer => return answer,
+                Err(error) => return Err(error),
             }
-        }
-    }
-
-    fn try_open(path: &Path) -> Result<Self> {
-        let marker = Marker::load(path)?;
-        let Some(lock) = DirLock::take(path, Hold::Shared)? else {
-            let what = "expected a store that can be read, found it being compacted";
-            return Err(Error::locked(what).at_path(path).with_hint("wait until the other run is done"));
         };
-        let db = DB::open_for_read_only(&options(), path, false).map_err(|error| fault(error, path))?;
-        let about = load_about(&db, path, marker)?;
-        Ok(Self { db, path: path.to_owned(), about, access: Access::Read { _lock: lock } })
+        Ok(Self { db, path: path.to_owned(), about, access: Access::Read, lock })
     }
 
     /// Opens a store for [`Increment`](super::Increment) and [`compact`](Self::compact); one writer at a time. Clears what
@@ -100,10 +105,11 @@ impl Store {
     pub fn open_for_writing(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let marker = Marker::load(path)?;
+        let lock = Some(DirLock::shared(path)?);
         let db = DB::open(&options(), path).map_err(|error| fault(error, path))?;
         let about = load_about(&db, path, marker)?;
-        disk::remove_flat_dir(&path.join(WORK_DIR))?;
-        Ok(Self { db, path: path.to_owned(), about, access: Access::Write })
+        remove_tree(&path.join(WORK_DIR))?;
+        Ok(Self { db, path: path.to_owned(), about, access: Access::Write, lock })
     }
 
     /// Its directory.
@@ -125,7 +131,7 @@ impl Store {
     pub(super) fn check_writable(&self) -> Result<()> {
         match self.access {
             Access::Write => Ok(()),
-            Access::Read { .. } => {
+            Access::Read => {
                 let what = "expected a store opened for writing, found one opened for reading";
                 Err(Error::invalid(what).at_path(&self.path))
             }

@@ -5,13 +5,13 @@
 //!
 //! A run, private to one load and never synced: version u64 be │ length u32 be │ key, repeated.
 
-use super::disk;
 use crate::error::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Runs that are merged at once: each holds a file and a buffer.
@@ -124,9 +124,10 @@ struct NewRun {
 
 impl NewRun {
     fn create(path: &Path) -> Result<Self> {
-        let file = disk::new_file(path)?;
+        let new = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
         // Only the open file is needed: whatever happens, nothing is left.
-        disk::remove_file(path)?;
+        let file = new.and_then(|file| std::fs::remove_file(path).map(|()| file));
+        let file = file.map_err(|error| Error::from_io(error, "create a sorted run", path))?;
         Ok(Self { path: path.to_owned(), out: BufWriter::with_capacity(RUN_BUFFER, file) })
     }
 

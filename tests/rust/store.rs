@@ -2,6 +2,7 @@
 #![expect(
     clippy::case_sensitive_file_extension_comparisons,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "these are tests: they may panic, print figures and damage files"

@@ -47,7 +47,7 @@ fn a_flipped_byte_gives_an_error_or_the_same_entries() {
         files(&path, |name| name.ends_with(".sst") || name == "CURRENT" || name.starts_with("MANIFEST"))
     {
         let bytes = std::fs::read(&file).unwrap();
-        let step = (bytes.len() / 120).max(1);
+        let step = (bytes.len() / 400).max(1);
         for at in (0..bytes.len()).step_by(step) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x41;
@@ -57,7 +57,7 @@ fn a_flipped_byte_gives_an_error_or_the_same_entries() {
                 Err(error) => {
                     errors += 1;
                     assert!(
-                        matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::Io)
+                        matches!(error.kind(), Kind::Damaged | Kind::Unsupported)
                             && is_plain(&error),
                         "{} at {at}: {error:?}",
                         file.display()
@@ -104,7 +104,7 @@ fn a_file_that_was_cut_or_is_gone_is_an_error_or_changes_nothing() {
             match read(&path) {
                 Ok(found) => assert_eq!(found, sound, "{} cut to {length}", file.display()),
                 Err(error) => {
-                    assert_eq!(error.kind(), Kind::Damaged, "{} cut to {length}: {error:?}", file.display())
+                    assert_eq!(error.kind(), Kind::Damaged, "{} cut to {length}: {error:?}", file.display());
                 }
             }
         }

@@ -151,6 +151,26 @@ fn two_writers_are_one_too_many() {
 }
 
 #[test]
+fn whoever_replaces_a_store_needs_it_closed_and_may_read_what_it_built() {
+    use evbackup::base::durable::{DirLock, PartDir};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let part = PartDir::create(&path).unwrap();
+    load(part.path(), &[entry("a", 1, "1")], pinned(1)).unwrap();
+    assert_eq!(Store::open(part.path()).unwrap_err().kind(), Kind::Locked);
+    assert_eq!(all(&Store::open_held(part.path()).unwrap()).unwrap().len(), 1);
+    part.commit().unwrap();
+    for store in [Store::open(&path).unwrap(), Store::open_for_writing(&path).unwrap()] {
+        assert_eq!(DirLock::exclusive(&path).unwrap_err().kind(), Kind::Locked);
+        drop(store);
+    }
+    let alone = DirLock::exclusive(&path).unwrap();
+    assert_eq!(Store::open(&path).unwrap_err().kind(), Kind::Locked);
+    assert_eq!(Store::open_for_writing(&path).unwrap_err().kind(), Kind::Locked);
+    drop(alone);
+}
+
+#[test]
 fn leftovers_of_a_killed_writer_are_cleared() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");

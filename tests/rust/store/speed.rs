@@ -1,6 +1,8 @@
 use super::*;
+use evbackup::base::progress::Progress;
 use evbackup::entry::Entry;
 use rocksdb::{BlockBasedOptions, DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// Entries made on the fly: keys of a chain in order, values that do not compress.
@@ -99,6 +101,86 @@ fn ours(path: &Path, count: u64, size: usize) -> Duration {
     start.elapsed()
 }
 
+/// The highest `RssAnon` while it lives, above what it was at the start.
+struct Peak {
+    stop: std::sync::mpsc::Sender<()>,
+    watch: std::thread::JoinHandle<u64>,
+    before: u64,
+}
+
+impl Peak {
+    fn begin() -> Self {
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let before = anon_kib();
+        let watch = std::thread::spawn(move || {
+            let mut peak = 0;
+            while stopped
+                .recv_timeout(Duration::from_millis(5))
+                .is_err_and(|e| e == RecvTimeoutError::Timeout)
+            {
+                peak = peak.max(anon_kib());
+            }
+            peak
+        });
+        Self { stop, watch, before }
+    }
+
+    fn mib(self) -> u64 {
+        drop(self.stop);
+        self.watch.join().unwrap().saturating_sub(self.before) >> 10
+    }
+}
+
+fn anon_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+#[ignore = "measures: cargo test --test rust -- --ignored --nocapture store::speed::memory"]
+fn memory() {
+    let root = std::env::var_os("EVBACKUP_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    for (count, size) in [(1_000_000, 300), (8_000_000_u64, 300_usize), (120, 20 << 20), (25_000_000, 40)] {
+        let dir = tempfile::tempdir_in(&root).unwrap();
+        let path = dir.path().join("store");
+        let peak = Peak::begin();
+        let took = ours(&path, count, size);
+        let loaded = peak.mib();
+        let store = Store::open(&path).unwrap();
+        let snapshot = store.snapshot().unwrap();
+        let peak = Peak::begin();
+        let mut source = snapshot.source(0).unwrap();
+        while source.advance().unwrap() {}
+        drop(source);
+        let scanned = peak.mib();
+        let peak = Peak::begin();
+        let mut source = snapshot.source(count - count / 4).unwrap();
+        while source.advance().unwrap() {}
+        drop(source);
+        let changed = peak.mib();
+        drop(snapshot);
+        drop(store);
+        let mut store = Store::open_for_writing(&path).unwrap();
+        let peak = Peak::begin();
+        let mut increment = Increment::begin(&mut store, LoadOptions::default()).unwrap();
+        each(count / 4, size, |mut entry| {
+            entry.version += count;
+            increment.put(entry).unwrap();
+        });
+        increment.finish_with(pinned(2 * count)).unwrap();
+        let applied = peak.mib();
+        let peak = Peak::begin();
+        let dropped = store.compact(2 * count, &Progress::new()).unwrap();
+        let compacted = peak.mib();
+        println!(
+            "{count} of {size} B: load {loaded} MiB in {took:?}, scan {scanned}, a quarter {changed}, apply {applied}, \
+             compact {compacted} ({} dropped)",
+            dropped.entries
+        );
+    }
+}
+
 #[test]
 #[ignore = "measures: cargo test --release --test rust -- --ignored --nocapture store::speed"]
 fn load_and_scan() {
@@ -115,13 +197,14 @@ fn load_and_scan() {
             let start = Instant::now();
             let store = Store::open(&path).unwrap();
             let opened = start.elapsed();
+            let start = Instant::now();
             let snapshot = store.snapshot().unwrap();
             let mut source = snapshot.source(0).unwrap();
             let mut seen = 0;
             while source.advance().unwrap() {
                 seen += source.entry().value.len() as u64;
             }
-            let scan = start.elapsed() - opened;
+            let scan = start.elapsed();
             assert_eq!(seen, count * size as u64);
             let start = Instant::now();
             let mut source = snapshot.source(count - count / 100).unwrap();
