@@ -40,6 +40,7 @@ type streamSummary struct {
 	Entries    int     `json:"entries"`
 	Deletes    int     `json:"deletes"`
 	StreamIDs  int     `json:"stream_ids"`
+	Sorted     bool    `json:"sorted"` // keys ascending, versions descending, over the whole stream
 	MinVersion uint64  `json:"min_version"`
 	MaxVersion uint64  `json:"max_version"`
 }
@@ -53,6 +54,9 @@ func readStream(r io.Reader, visit func(kvLine) error) (*streamSummary, error) {
 	in := bufio.NewReaderSize(io.TeeReader(r, hash), 1<<20)
 	s := &streamSummary{FrameEnds: []int64{}}
 	ids := map[uint64]bool{}
+	s.Sorted = true
+	var lastKey string
+	var lastVersion uint64
 	for {
 		var head [8]byte
 		if _, err := io.ReadFull(in, head[:]); errors.Is(err, io.EOF) {
@@ -81,6 +85,10 @@ func readStream(r io.Reader, visit func(kvLine) error) (*streamSummary, error) {
 			kv.Frame = s.Frames
 			s.Entries++
 			ids[kv.StreamID] = true
+			if s.Entries > 1 && (kv.Key < lastKey || kv.Key == lastKey && kv.Version >= lastVersion) {
+				s.Sorted = false
+			}
+			lastKey, lastVersion = kv.Key, kv.Version
 			if kv.Meta > 0 && kv.Meta&metaDelete != 0 {
 				s.Deletes++
 			}
