@@ -1,0 +1,720 @@
+//! The manifest: the JSON file beside a segment that says what it is and proves it.
+//!
+//! The last line but one is `  "manifest_sha256": "<64 hex digits>"`, and the digest covers every byte of the file before that
+//! line, the comma and the line break included. So a flipped digit anywhere is found, and fields that this version does
+//! not know are ignored but proven. A file that was formatted anew is no longer proven: it is refused.
+//!
+//! Any bytes give a manifest that does not contradict itself, or an error; memory stays within a few times the file, which
+//! may have [`MAX_BYTES`].
+
+use crate::base::checksum::sha256_hex;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// The format that is written, and the highest that is read.
+pub const FORMAT: u32 = 1;
+/// The longest manifest: an index of 16 MiB blocks over some 6 TB needs that much.
+pub const MAX_BYTES: usize = 64 << 20;
+/// The most runs or pieces that are listed. A reader holds them all, so a segment that has more is read another way.
+pub const MAX_LISTED: usize = 65_536;
+/// The most hex digits in all keys of `runs` together, for the same reason.
+const MAX_LISTED_DIGITS: usize = 16 << 20;
+
+/// Everything or what changed?
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Everything up to its complete version.
+    Full,
+    /// What changed since a version.
+    Inc,
+}
+
+impl Kind {
+    /// As in JSON and in file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Full => "full",
+            Kind::Inc => "inc",
+        }
+    }
+}
+
+/// How sure it is that every delete is in the segment; the order is that of strength.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deletes {
+    /// Some may be missing.
+    Unknown,
+    /// Those of blocks follow from ev-node's rules; others may be missing.
+    Derived,
+    /// All are there.
+    Exact,
+}
+
+impl Deletes {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Deletes::Unknown => "unknown",
+            Deletes::Derived => "derived",
+            Deletes::Exact => "exact",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Deletes::Unknown, Deletes::Derived, Deletes::Exact].into_iter().find(|one| one.name() == name)
+    }
+
+    /// What a chain of these can promise; a chain of none promises everything.
+    #[must_use]
+    pub fn weakest(all: impl IntoIterator<Item = Self>) -> Self {
+        all.into_iter().min().unwrap_or(Deletes::Exact)
+    }
+}
+
+/// The segment that an increment continues.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Parent {
+    /// The digest of its bytes.
+    pub sha256: String,
+    /// Its complete version.
+    pub complete_version: u64,
+}
+
+/// One sorted run within the segment: a `stream_id`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Run {
+    /// The `stream_id`.
+    pub id: u32,
+    /// Its first key, hex.
+    pub first: String,
+    /// Its last key, hex.
+    pub last: String,
+    /// How many entries it has.
+    pub entries: u64,
+}
+
+/// A stretch of whole frames, with its checksum.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct IndexBlock {
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// CRC-32C of its bytes, 8 hex digits.
+    pub crc32c: String,
+    /// How many entries it has.
+    pub entries: u64,
+}
+
+/// A stretch of a frame that belongs to one run.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Piece {
+    /// The run.
+    pub run: u32,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// The keys file beside the segment.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Keys {
+    /// How long it is.
+    pub bytes: u64,
+    /// The digest of its bytes.
+    pub sha256: String,
+    /// How many keys it lists.
+    pub entries: u64,
+    /// All live keys, or those outside the block families?
+    pub all: bool,
+}
+
+/// What is in the manifest. [`encode`](Manifest::encode) and [`decode`](Manifest::decode) check that it does not contradict itself.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The segment's file name when it was written.
+    pub segment: String,
+    /// Everything or what changed.
+    pub kind: Kind,
+    /// How it came: `"rpc"`, `"store"`, `"badger"`.
+    pub via: String,
+    /// Compression and encryption over the plain bytes, outermost last. Digests and offsets are of the plain bytes.
+    pub encoding: Vec<String>,
+    /// The segment's length.
+    pub bytes: u64,
+    /// The segment's SHA-256.
+    pub sha256: String,
+    /// How many entries it has.
+    pub entries: u64,
+    /// How many frames it has.
+    pub frames: u64,
+    /// Entries at or below this version were left out.
+    pub since_version: u64,
+    /// The highest version in it.
+    pub last_version: u64,
+    /// The highest version up to which it surely misses nothing.
+    pub complete_version: u64,
+    /// What the next increment asks for.
+    pub next_since: u64,
+    /// Was everything read at one version?
+    pub pinned: bool,
+    /// Which history of versions it belongs to, hex, where that is known.
+    pub store_id: Option<String>,
+    /// What it continues.
+    pub parent: Option<Parent>,
+    /// How sure it is that every delete is in it.
+    pub deletes: Deletes,
+    /// Was it compared with all keys of its base?
+    pub exact: bool,
+    /// How many live keys the source listed.
+    pub listed: u64,
+    /// What is known to be missing.
+    pub lacks: Vec<String>,
+    /// The chain id in its blocks.
+    pub chain_id: Option<String>,
+    /// The tip that the source announced first; 0: no blocks.
+    pub announced_height: u64,
+    /// The tip inside the segment, which may be torn; 0: none.
+    pub tip_height: u64,
+    /// The highest height that is whole; 0: none.
+    pub complete_height: u64,
+    /// SHA-256 of the value of `/0/h/<complete_height>`.
+    pub complete_hash: Option<String>,
+    /// Where it came from, without credentials.
+    pub source: String,
+    /// The message layout of the RPC (`"F"`, `"T"`), empty without one.
+    pub layout: String,
+    /// When the backup began, RFC 3339 in UTC.
+    pub started_at: String,
+    /// How long it took.
+    pub elapsed_s: f64,
+    /// What wrote it.
+    pub tool: String,
+    /// Which run wrote it.
+    pub run_id: String,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// The keys file beside it.
+    pub keys: Option<Keys>,
+    /// The sorted runs; `None` when there are too many to list.
+    pub runs: Option<Vec<Run>>,
+    /// All of the segment in blocks.
+    pub index: Vec<IndexBlock>,
+    /// Where each run's bytes are; `None` when there are too many to list.
+    pub pieces: Option<Vec<Piece>>,
+}
+
+#[derive(Deserialize)]
+struct Probe {
+    format: u32,
+}
+
+const SEAL: &[u8] = b"  \"manifest_sha256\": \"";
+const END: &[u8] = b"\"\n}\n";
+const DIGITS: usize = 64;
+
+impl Manifest {
+    /// The bytes of the file: the same for equal manifests. `runs` and `pieces` beyond [`MAX_LISTED`] are left out.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let manifest = self.within_limits();
+        manifest
+            .check()
+            .map_err(|error| Error::invalid(format!("cannot write this manifest: {}", error.what())))?;
+        let mut bytes = serde_json::to_vec_pretty(manifest.as_ref())
+            .map_err(|error| Error::invalid(format!("cannot write this manifest: {error}")))?;
+        bytes.truncate(bytes.len().saturating_sub(b"\n}".len()));
+        bytes.extend_from_slice(b",\n");
+        let sha256 = sha256_hex(&bytes);
+        bytes.extend_from_slice(SEAL);
+        bytes.extend_from_slice(sha256.as_bytes());
+        bytes.extend_from_slice(END);
+        if bytes.len() > MAX_BYTES {
+            let what = format!("expected a manifest of at most {MAX_BYTES} bytes, found {}", bytes.len());
+            return Err(Error::unsupported(what));
+        }
+        Ok(bytes)
+    }
+
+    /// Proves and reads the bytes of a file.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() > MAX_BYTES {
+            return Err(too_long(bytes.len() as u64));
+        }
+        let Some((covered, digest)) = split_seal(bytes) else {
+            // A later format may be sealed in another way.
+            return match serde_json::from_slice::<Probe>(bytes) {
+                Ok(Probe { format }) if format > FORMAT => Err(later(format)),
+                _ => Err(Error::damaged(
+                    "expected a manifest that ends in its manifest_sha256, found another end",
+                )),
+            };
+        };
+        let found = sha256_hex(covered);
+        if digest != found.as_bytes() {
+            let expected = String::from_utf8_lossy(digest);
+            return Err(Error::damaged(format!("expected a manifest of SHA-256 {expected}, found {found}")));
+        }
+        let broken = |error: serde_json::Error| {
+            Error::damaged(format!("expected the fields of a manifest, found {error}")).caused_by(error)
+        };
+        let Probe { format } = serde_json::from_slice(bytes).map_err(broken)?;
+        if format > FORMAT {
+            return Err(later(format));
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(broken)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn within_limits(&self) -> Cow<'_, Self> {
+        let digits = |runs: &Vec<Run>| runs.iter().map(|run| run.first.len() + run.last.len()).sum::<usize>();
+        let long_runs = |runs: &Vec<Run>| runs.len() > MAX_LISTED || digits(runs) > MAX_LISTED_DIGITS;
+        let (runs, pieces) = (self.runs.as_ref(), self.pieces.as_ref());
+        let keep_runs = !runs.is_some_and(long_runs);
+        // Pieces name runs, so they go with them.
+        let keep_pieces = keep_runs && pieces.is_none_or(|pieces| pieces.len() <= MAX_LISTED);
+        if keep_runs && keep_pieces {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            runs: keep_runs.then(|| self.runs.clone()).flatten(),
+            pieces: keep_pieces.then(|| self.pieces.clone()).flatten(),
+            ..self.clone()
+        })
+    }
+
+    /// When the backup began.
+    pub fn started(&self) -> Result<jiff::Timestamp> {
+        self.started_at.parse().map_err(|error: jiff::Error| {
+            Error::damaged(format!("expected a time in started_at, found {}", self.started_at))
+                .caused_by(error)
+        })
+    }
+
+    /// Does it contradict itself?
+    pub fn check(&self) -> Result<()> {
+        equal("format", u64::from(FORMAT), u64::from(self.format))?;
+        if self.segment.is_empty() || self.segment.contains(['/', '\0']) {
+            return Err(Error::damaged(format!("expected a file name in segment, found {:?}", self.segment)));
+        }
+        if has_credentials(&self.source) {
+            return Err(Error::damaged("expected a source without credentials, found some"));
+        }
+        if !(self.elapsed_s.is_finite() && self.elapsed_s >= 0.0) {
+            return Err(Error::damaged(format!("expected seconds in elapsed_s, found {}", self.elapsed_s)));
+        }
+        self.started()?;
+        digest("sha256", &self.sha256)?;
+        if let Some(id) = &self.store_id {
+            hex("store_id", id)?;
+        }
+        if let Some(hash) = &self.complete_hash {
+            digest("complete_hash", hash)?;
+        }
+        if let Some(keys) = &self.keys {
+            digest("keys.sha256", &keys.sha256)?;
+        }
+        self.check_versions()?;
+        self.check_index()?;
+        self.check_runs()
+    }
+
+    fn check_versions(&self) -> Result<()> {
+        if let Some(parent) = &self.parent {
+            digest("parent.sha256", &parent.sha256)?;
+            in_order(
+                "since_version",
+                self.since_version,
+                "parent.complete_version",
+                parent.complete_version,
+            )?;
+        }
+        if self.kind == Kind::Full {
+            equal("since_version of a full segment", 0, self.since_version)?;
+            if self.parent.is_some() {
+                return Err(Error::damaged("expected a full segment without a parent, found one"));
+            }
+        }
+        in_order("since_version", self.since_version, "next_since", self.next_since)?;
+        in_order("next_since", self.next_since, "complete_version", self.complete_version)?;
+        if self.entries > 0 {
+            in_order("since_version", self.since_version, "last_version", self.last_version)?;
+        }
+        Ok(())
+    }
+
+    fn check_index(&self) -> Result<()> {
+        let (mut offset, mut entries) = (0_u64, 0_u64);
+        for block in &self.index {
+            equal("offset of an index block", offset, block.offset)?;
+            if block.bytes == 0 {
+                return Err(Error::damaged(format!(
+                    "expected an index block with bytes, found none at byte {offset}"
+                )));
+            }
+            if block.crc32c.len() != 8 {
+                return Err(Error::damaged(format!(
+                    "expected 8 hex digits in crc32c, found {:?}",
+                    block.crc32c
+                )));
+            }
+            hex("crc32c", &block.crc32c)?;
+            offset = sum("bytes of the index", offset, block.bytes)?;
+            entries = sum("entries of the index", entries, block.entries)?;
+        }
+        equal("bytes of the index", self.bytes, offset)?;
+        equal("entries of the index", self.entries, entries)
+    }
+
+    fn check_runs(&self) -> Result<()> {
+        let mut ids = std::collections::HashSet::new();
+        if let Some(runs) = &self.runs {
+            at_most("runs", runs.len())?;
+            let mut entries = 0;
+            for run in runs {
+                hex("first key of a run", &run.first)?;
+                hex("last key of a run", &run.last)?;
+                // Lower-case hex sorts as the bytes do.
+                if run.first > run.last {
+                    return Err(Error::damaged(format!(
+                        "expected run {} to end after its first key",
+                        run.id
+                    )));
+                }
+                if !ids.insert(run.id) {
+                    return Err(Error::damaged(format!("expected run {} once, found it twice", run.id)));
+                }
+                entries = sum("entries of the runs", entries, run.entries)?;
+            }
+            equal("entries of the runs", self.entries, entries)?;
+        }
+        if let Some(pieces) = &self.pieces {
+            at_most("pieces", pieces.len())?;
+            let mut end = 0;
+            for piece in pieces {
+                if !ids.contains(&piece.run) {
+                    return Err(Error::damaged(format!(
+                        "expected a piece of a listed run, found one of {}",
+                        piece.run
+                    )));
+                }
+                in_order("end of a piece", end, "offset of the next", piece.offset)?;
+                end = sum("end of a piece", piece.offset, piece.bytes)?;
+            }
+            in_order("end of the last piece", end, "bytes", self.bytes)?;
+        }
+        Ok(())
+    }
+}
+
+fn split_seal(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (covered, seal) =
+        bytes.split_at_checked(bytes.len().checked_sub(SEAL.len() + DIGITS + END.len())?)?;
+    let (digest, end) = seal.strip_prefix(SEAL)?.split_at_checked(DIGITS)?;
+    (covered.ends_with(b",\n") && end == END).then_some((covered, digest))
+}
+
+fn later(format: u32) -> Error {
+    Error::unsupported(format!("expected a manifest of format {FORMAT} or lower, found {format}"))
+        .with_hint("a later version of evbackup wrote it: use that one")
+}
+
+/// The refusal of a file that is longer than any manifest.
+pub(super) fn too_long(bytes: u64) -> Error {
+    Error::damaged(format!("expected a manifest of at most {MAX_BYTES} bytes, found {bytes}"))
+}
+
+fn equal(what: &str, expected: u64, found: u64) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("expected {expected} as {what}, found {found}")))
+}
+
+fn in_order(low_name: &str, low: u64, high_name: &str, high: u64) -> Result<()> {
+    if low <= high {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("expected {low_name} not above {high_name}, found {low} above {high}")))
+}
+
+fn sum(what: &str, one: u64, other: u64) -> Result<u64> {
+    one.checked_add(other).ok_or_else(|| {
+        Error::damaged(format!("expected {what} within 64 bits, found {one} and {other} more"))
+    })
+}
+
+fn at_most(what: &str, count: usize) -> Result<()> {
+    if count <= MAX_LISTED {
+        return Ok(());
+    }
+    Err(Error::damaged(format!("expected at most {MAX_LISTED} {what}, found {count}")))
+}
+
+fn hex(what: &str, text: &str) -> Result<()> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len().is_multiple_of(2) && text.bytes().all(is_digit) {
+        return Ok(());
+    }
+    let short: String = text.chars().take(80).collect();
+    Err(Error::damaged(format!("expected lower-case hex in {what}, found {short:?}")))
+}
+
+fn digest(what: &str, text: &str) -> Result<()> {
+    hex(what, text)?;
+    equal(&format!("number of hex digits of {what}"), DIGITS as u64, text.len() as u64)
+}
+
+/// The part of a URL that may hold a user and a password: between the scheme and the first slash.
+fn authority(source: &str) -> Option<(usize, &str)> {
+    let begin = source.find("://")? + "://".len();
+    let rest = source.get(begin..)?;
+    Some((begin, rest.split(['/', '?', '#']).next().unwrap_or_default()))
+}
+
+fn has_credentials(source: &str) -> bool {
+    authority(source).is_some_and(|(_, authority)| authority.contains('@') || source.contains('?'))
+}
+
+/// A source as a manifest may name it: a URL without user, password, query and fragment; a path as it is.
+///
+/// ```
+/// use evbackup::repo::manifest::without_credentials;
+/// assert_eq!(without_credentials("https://me:secret@node:7331/?token=x"), "https://node:7331/");
+/// assert_eq!(without_credentials("/var/lib/a@b"), "/var/lib/a@b");
+/// ```
+pub fn without_credentials(source: &str) -> String {
+    let Some((begin, authority)) = authority(source) else {
+        return source.to_owned();
+    };
+    let scheme = source.get(..begin).unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let path = source.get(begin + authority.len()..).unwrap_or_default();
+    format!("{scheme}{host}{}", path.split(['?', '#']).next().unwrap_or_default())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A manifest of a segment of these bytes, without keys.
+    pub(crate) fn sample(segment: &[u8]) -> Manifest {
+        let bytes = segment.len() as u64;
+        let crc32c = format!("{:08x}", crate::base::checksum::crc32c(0, segment));
+        Manifest {
+            format: FORMAT,
+            segment: "full.badger".into(),
+            kind: Kind::Full,
+            via: "rpc".into(),
+            encoding: vec![],
+            bytes,
+            sha256: sha256_hex(segment),
+            entries: 3,
+            frames: 1,
+            since_version: 0,
+            last_version: 9,
+            complete_version: 8,
+            next_since: 7,
+            pinned: false,
+            store_id: None,
+            parent: None,
+            deletes: Deletes::Derived,
+            exact: false,
+            listed: 0,
+            lacks: vec![],
+            chain_id: Some("test-1".into()),
+            announced_height: 2,
+            tip_height: 3,
+            complete_height: 2,
+            complete_hash: Some("ab".repeat(32)),
+            source: "http://node:7331".into(),
+            layout: "F".into(),
+            started_at: "2026-11-22T10:00:00Z".into(),
+            elapsed_s: 1.5,
+            tool: "evbackup 0.1.0".into(),
+            run_id: "r".into(),
+            notes: vec!["note".into()],
+            keys: None,
+            runs: Some(vec![Run { id: 1, first: "2f30".into(), last: "2f3074".into(), entries: 3 }]),
+            index: if bytes == 0 {
+                vec![]
+            } else {
+                vec![IndexBlock { offset: 0, bytes, crc32c, entries: 3 }]
+            },
+            pieces: Some(vec![Piece { run: 1, offset: 0, bytes }]),
+        }
+    }
+
+    fn refusal(change: impl FnOnce(&mut Manifest)) -> String {
+        let mut manifest = sample(b"segment");
+        change(&mut manifest);
+        let error = manifest.check().unwrap_err();
+        assert_eq!(error.code(), "damaged");
+        assert_eq!(manifest.encode().unwrap_err().code(), "invalid-argument");
+        error.to_string()
+    }
+
+    #[test]
+    fn comes_back_and_is_written_the_same_again() {
+        let mut manifest = sample(b"segment");
+        let bytes = manifest.encode().unwrap();
+        assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+        assert_eq!(Manifest::decode(&bytes).unwrap().encode().unwrap(), bytes);
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(
+            text.starts_with("{\n  \"format\": 1,\n  \"segment\": \"full.badger\",\n  \"kind\": \"full\""),
+            "{text}"
+        );
+        manifest.parent = Some(Parent { sha256: "cd".repeat(32), complete_version: 7 });
+        (manifest.kind, manifest.since_version) = (Kind::Inc, 6);
+        (manifest.runs, manifest.pieces, manifest.store_id) = (None, None, Some("00ff".into()));
+        manifest.keys = Some(Keys { bytes: 1, sha256: "ef".repeat(32), entries: 1, all: true });
+        assert_eq!(Manifest::decode(&manifest.encode().unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found() {
+        let bytes = sample(b"segment").encode().unwrap();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                assert_eq!(
+                    Manifest::decode(&damaged).unwrap_err().code(),
+                    "damaged",
+                    "bit {bit} of byte {at}"
+                );
+            }
+            assert_eq!(Manifest::decode(&bytes[..at]).unwrap_err().code(), "damaged");
+        }
+        let mut longer = bytes.clone();
+        longer.push(b'\n');
+        assert_eq!(Manifest::decode(&longer).unwrap_err().code(), "damaged");
+    }
+
+    /// The file with other fields, sealed as it should be.
+    fn sealed(change: impl FnOnce(String) -> String) -> Vec<u8> {
+        let text = String::from_utf8(sample(b"segment").encode().unwrap()).unwrap();
+        let at = text.find("  \"manifest_sha256\"").unwrap();
+        let mut bytes = change(text[..at].to_owned()).into_bytes();
+        let sha256 = sha256_hex(&bytes);
+        bytes.extend_from_slice(format!("  \"manifest_sha256\": \"{sha256}\"\n}}\n").as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_later_formats_refused() {
+        let more = sealed(|text| text.replace("\"via\":", "\"new\": [{}],\n  \"via\":"));
+        assert_eq!(Manifest::decode(&more).unwrap(), sample(b"segment"));
+        let later = sealed(|text| text.replace("\"format\": 1", "\"format\": 2"));
+        let error = Manifest::decode(&later).unwrap_err();
+        assert_eq!(error.what(), "expected a manifest of format 1 or lower, found 2");
+        assert_eq!(Manifest::decode(b"{\"format\": 3, \"seal\": 0}").unwrap_err().code(), "unsupported");
+        let less = sealed(|text| text.replace("  \"via\": \"rpc\",\n", ""));
+        let error = Manifest::decode(&less).unwrap_err();
+        assert!(
+            error.what().starts_with("expected the fields of a manifest, found missing field `via`"),
+            "{error}"
+        );
+        let twice = sealed(|text| text.replace("\"via\":", "\"via\": \"a\",\n  \"via\":"));
+        assert_eq!(Manifest::decode(&twice).unwrap_err().code(), "damaged");
+        let negative = sealed(|text| text.replace("\"frames\": 1", "\"frames\": -1"));
+        assert_eq!(Manifest::decode(&negative).unwrap_err().code(), "damaged");
+        let deep =
+            sealed(|text| text.replace("\"via\":", &format!("\"x\": {},\n  \"via\":", "[".repeat(10_000))));
+        assert_eq!(Manifest::decode(&deep).unwrap_err().code(), "damaged");
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        assert_eq!(refusal(|it| it.bytes = 8), "expected 8 as bytes of the index, found 7");
+        assert_eq!(refusal(|it| it.entries = 4), "expected 4 as entries of the index, found 3");
+        assert_eq!(refusal(|it| it.index[0].offset = 1), "expected 0 as offset of an index block, found 1");
+        assert_eq!(
+            refusal(|it| it.next_since = 9),
+            "expected next_since not above complete_version, found 9 above 8"
+        );
+        assert_eq!(
+            refusal(|it| it.since_version = 1),
+            "expected 0 as since_version of a full segment, found 1"
+        );
+        let gap = |it: &mut Manifest| {
+            it.kind = Kind::Inc;
+            it.since_version = 6;
+            it.parent = Some(Parent { sha256: "cd".repeat(32), complete_version: 5 });
+        };
+        assert_eq!(refusal(gap), "expected since_version not above parent.complete_version, found 6 above 5");
+        assert_eq!(
+            refusal(|it| it.sha256 = "AB".repeat(32)),
+            format!("expected lower-case hex in sha256, found {:?}", "AB".repeat(32))
+        );
+        assert_eq!(
+            refusal(|it| it.sha256 = "ab".into()),
+            "expected 64 as number of hex digits of sha256, found 2"
+        );
+        let user = |it: &mut Manifest| it.source = "http://me:x@node".into();
+        assert_eq!(refusal(user), "expected a source without credentials, found some");
+        let huge = IndexBlock { offset: 7, bytes: u64::MAX, crc32c: "00000000".into(), entries: 0 };
+        assert!(refusal(|it| it.index.push(huge)).starts_with("expected bytes of the index within 64 bits"));
+        for change in [
+            |it: &mut Manifest| it.segment = "a/b".into(),
+            |it: &mut Manifest| it.started_at = "yesterday".into(),
+            |it: &mut Manifest| it.elapsed_s = f64::NAN,
+            |it: &mut Manifest| it.index[0].crc32c = "0".into(),
+            |it: &mut Manifest| it.runs.as_mut().unwrap()[0].first = "ff".into(),
+            |it: &mut Manifest| it.runs.as_mut().unwrap()[0].entries = 2,
+            |it: &mut Manifest| it.pieces.as_mut().unwrap()[0].run = 2,
+            |it: &mut Manifest| it.pieces.as_mut().unwrap()[0].offset = 1,
+            |it: &mut Manifest| it.runs = None,
+        ] {
+            refusal(change);
+        }
+    }
+
+    #[test]
+    fn lists_that_are_too_long_are_left_out() {
+        let mut manifest = sample(b"segment");
+        manifest.pieces = Some(vec![Piece { run: 1, offset: 0, bytes: 0 }; MAX_LISTED + 1]);
+        let read = Manifest::decode(&manifest.encode().unwrap()).unwrap();
+        assert_eq!((read.pieces, read.runs.is_some()), (None, true));
+        manifest.pieces = Some(vec![]);
+        manifest.runs =
+            Some(vec![Run { id: 1, first: "00".repeat(MAX_LISTED_DIGITS), last: "ff".into(), entries: 3 }]);
+        let read = Manifest::decode(&manifest.encode().unwrap()).unwrap();
+        assert_eq!((read.pieces, read.runs), (None, None));
+        assert_eq!(Manifest::decode(&vec![b' '; MAX_BYTES + 1]).unwrap_err().code(), "damaged");
+    }
+
+    #[test]
+    fn a_chain_is_as_sure_of_its_deletes_as_its_weakest_segment() {
+        use Deletes::{Derived, Exact, Unknown};
+        assert_eq!(Deletes::weakest([Exact, Derived]), Derived);
+        assert_eq!(Deletes::weakest([Derived, Unknown, Exact]), Unknown);
+        assert_eq!(Deletes::weakest([]), Exact);
+        for one in [Unknown, Derived, Exact] {
+            assert_eq!(Deletes::from_name(one.name()), Some(one));
+            assert_eq!(serde_json::to_string(&one).unwrap(), format!("\"{}\"", one.name()));
+        }
+        assert_eq!(serde_json::to_string(&Kind::Inc).unwrap(), format!("\"{}\"", Kind::Inc.name()));
+    }
+
+    #[test]
+    fn sources_lose_their_credentials_only() {
+        for (given, kept) in [
+            ("http://node:7331", "http://node:7331"),
+            ("http://u:p@n@ode:1/a@b#f", "http://ode:1/a@b"),
+            ("/data/evm", "/data/evm"),
+            ("unix://", "unix://"),
+        ] {
+            assert_eq!(without_credentials(given), kept);
+            assert!(!has_credentials(kept));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Increments: entries in order are added to a store that is there, all or none.
+
+use super::about::About;
+use super::compact;
+use super::fault::fault;
+use super::fresh::fresh_dir;
+use super::load::{Batch, LoadOptions, NewAbout, Written, ingest, random_id};
+use super::open::{Store, WORK_DIR, mark};
+use super::schema::{entry_key, split_entry_value};
+use crate::base::durable::{DirLock, remove_tree};
+use crate::base::progress::Progress;
+use crate::entry::{Entry, META_KEPT, Sink};
+use crate::error::{Error, Result};
+use rocksdb::{DB, DBRawIterator, ReadOptions};
+use std::path::{Path, PathBuf};
+
+/// Adds to a store: a [`Sink`] whose entries are in the store when [`finish_with`](Increment::finish_with) returns, and of
+/// which nothing is there before: dropped or killed, the store is as it was.
+///
+/// What is in the store already, just the same, is passed over, so that overlapping increments do no harm.
+pub struct Increment<'a> {
+    db: &'a DB,
+    path: &'a Path,
+    about: &'a mut About,
+    lock: &'a mut Option<DirLock>,
+    work: PathBuf,
+    batch: Batch,
+    known: Known<'a>,
+    found: u64,
+    late: bool,
+    progress: Progress,
+}
+
+impl<'a> Increment<'a> {
+    /// Begins an increment of a store that was opened for writing.
+    pub fn begin(store: &'a mut Store, options: LoadOptions) -> Result<Self> {
+        store.check_writable()?;
+        let work = store.path.join(WORK_DIR);
+        remove_tree(&work)?;
+        fresh_dir(&work)?;
+        let Store { db, path, about, lock, .. } = store;
+        Ok(Self {
+            db,
+            path,
+            about,
+            lock,
+            batch: Batch::new(&work, options.memory),
+            work,
+            known: Known::new(db, path),
+            found: 0,
+            late: false,
+            progress: options.progress,
+        })
+    }
+
+    /// Has something arrived that copies of the store may lack? See [`Written::late`].
+    pub fn is_late(&self) -> bool {
+        self.late
+    }
+
+    /// Ends: the entries and what the store says of itself are in it, together and durably.
+    pub fn finish_with(mut self, new: NewAbout) -> Result<Written> {
+        let mut about = self.about.clone();
+        if new.pinned_version < about.pinned_version {
+            let (pinned, found) = (about.pinned_version, new.pinned_version);
+            let what = format!("expected a complete version of {pinned} or higher, found {found}");
+            let hint = "version numbers were used again: take a full backup, and restore it into a new store";
+            return Err(Error::mismatch(what).at_path(self.path).with_hint(hint));
+        }
+        about.pinned_version = new.pinned_version;
+        if !new.deletes.is_empty() {
+            about.deletes = new.deletes;
+        }
+        match new.store_id {
+            Some(id) => about.store_id = id,
+            None if self.late => about.store_id = random_id()?,
+            None => {}
+        }
+        let applied_before = about.applied.len();
+        about.applied.extend(new.applied);
+        let batch = std::mem::replace(&mut self.batch, Batch::new(&self.work, 0));
+        let (entries, bytes) = (batch.entries, batch.bytes);
+        let (tables, about) = batch.finish(about, applied_before, &self.progress)?;
+        self.progress.check()?;
+        ingest(self.db, self.path, tables)?;
+        // From here on it is in the store, whatever happens.
+        *self.about = about;
+        mark(self.path, self.about)?;
+        // Only for the speed of readers, and the increment is applied either way.
+        let _ = compact::tidy(self.db, self.path, self.lock);
+        Ok(Written {
+            entries,
+            bytes,
+            known: self.found,
+            last_version: self.about.last_version,
+            late: self.late,
+            store_id: self.about.store_id,
+        })
+    }
+}
+
+impl Sink for Increment<'_> {
+    fn put(&mut self, entry: Entry<'_>) -> Result<()> {
+        self.progress.check()?;
+        self.batch.check_order(&entry)?;
+        // Above all that is there it cannot be there.
+        if entry.version <= self.about.last_version {
+            if self.known.has(&entry)? {
+                self.found += 1;
+                return Ok(());
+            }
+            self.late |= entry.version <= self.about.pinned_version;
+        }
+        self.batch.put(&entry)
+    }
+
+    /// Ends with what the entries alone say: pinned to the highest version, nothing new known of deletes.
+    fn finish(self: Box<Self>) -> Result<()> {
+        let pinned_version = self.about.pinned_version.max(self.batch.last_version);
+        self.finish_with(NewAbout { pinned_version, ..NewAbout::default() }).map(drop)
+    }
+}
+
+impl Drop for Increment<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next writer.
+        let _ = remove_tree(&self.work);
+    }
+}
+
+/// Looks up entries that come in order.
+struct Known<'a> {
+    stored: DBRawIterator<'a>,
+    path: &'a Path,
+    wanted: Vec<u8>,
+}
+
+impl<'a> Known<'a> {
+    fn new(db: &'a DB, path: &'a Path) -> Self {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        Self { stored: db.raw_iterator_opt(options), path, wanted: Vec::new() }
+    }
+
+    /// Is this entry in the store? The same key and version with other content is a mismatch.
+    fn has(&mut self, entry: &Entry<'_>) -> Result<bool> {
+        entry_key(entry.key, entry.version, &mut self.wanted);
+        self.stored.seek(&self.wanted);
+        let Some((key, value)) = self.stored.item() else {
+            self.stored.status().map_err(|error| fault(error, self.path))?;
+            return Ok(false);
+        };
+        if key != self.wanted {
+            return Ok(false);
+        }
+        let head = split_entry_value(value).map_err(|error| error.at_path(self.path))?;
+        let same = head.meta == entry.meta & META_KEPT
+            && head.user_meta == entry.user_meta
+            && head.expires_at == entry.expires_at
+            && value.get(head.value_at..) == Some(entry.value);
+        if same {
+            return Ok(true);
+        }
+        let (key, version) = (entry.key.escape_ascii(), entry.version);
+        let what = format!("expected {key} at version {version} as it is in the store, found other content");
+        let hint = "version numbers were used again: take a full backup, and restore it into a new store";
+        Err(Error::mismatch(what).at_path(self.path).with_hint(hint))
+    }
+}
