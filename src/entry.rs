@@ -167,8 +167,8 @@ pub trait Snapshot: Send {
     /// The entries with `since < version <= pinned`, all versions, deletes included.
     fn source(&self, since: u64) -> Result<Box<dyn Source + '_>>;
 
-    /// The entries whose key begins with `prefix`, all versions, deletes included.
-    fn prefix(&self, prefix: &[u8]) -> Result<Box<dyn Source + '_>>;
+    /// The entries whose key begins with `prefix` and is not below `from`, all versions, deletes included.
+    fn prefix(&self, prefix: &[u8], from: &[u8]) -> Result<Box<dyn Source + '_>>;
 
     /// About how many bytes `source(since)` will yield; for progress, so a guess will do.
     fn estimate(&self, since: u64) -> Result<u64>;

@@ -20,3 +20,12 @@ pub mod rpc;
 pub mod store;
 
 pub mod flow;
+
+pub mod apply;
+pub mod backup;
+pub mod digest;
+pub mod inspect;
+pub mod open;
+pub mod restore;
+pub mod serve;
+pub mod verify;

@@ -191,7 +191,7 @@ impl Plan {
             applied,
             store_id: None,
         })?;
-        let made = Store::open(dir)?;
+        let made = Store::open_held(dir)?;
         if made.about().entries != written.entries || made.snapshot()?.pinned_version() != self.pinned() {
             return Err(Error::damaged("expected to read back what was written, found something else").at_path(dir));
         }

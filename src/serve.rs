@@ -3,12 +3,13 @@
 use crate::base::progress::Progress;
 use crate::error::Result;
 use crate::flow::{datastore, serving};
-use crate::rpc::{self, BackupRequest, Handler, Listen, Outlet, Server};
+use crate::proto::evnode::BackupRequest;
+use crate::rpc::{self, Base, Handler, Listen, Outlet, Server};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What to serve, and where.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The datastore.
     pub path: PathBuf,
@@ -25,7 +26,7 @@ pub struct Options {
 /// # async fn example() -> evbackup::error::Result<()> {
 /// use evbackup::{rpc::Listen, serve};
 ///
-/// let listen = Listen { addr: "127.0.0.1:0".into(), ..Default::default() };
+/// let listen = Listen::new("127.0.0.1:0");
 /// let server = serve::run(serve::Options { path: "/var/lib/evbackup/store".into(), listen }).await?;
 /// println!("listening on {}", server.address());
 /// server.stop().await
@@ -44,7 +45,18 @@ struct Served {
 impl Handler for Served {
     fn backup(&self, request: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()> {
         let datastore = datastore::open(&self.path)?;
-        let base = request.base();
+        let base = base(request);
         serving::answer(&*datastore, request.since_version, base.as_ref(), outlet, &Progress::new())
     }
+}
+
+/// What the client's increment is based on; none of it is there for a full backup.
+fn base(request: &BackupRequest) -> Option<Base> {
+    let base = Base {
+        store_id: request.base_store_id.to_vec(),
+        height: request.base_height,
+        hash: request.base_hash.to_vec(),
+        version: request.base_version,
+    };
+    (base != Base::default()).then_some(base)
 }

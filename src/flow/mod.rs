@@ -9,6 +9,7 @@ pub mod hasher;
 pub mod increment;
 pub mod intake;
 pub mod merge;
+pub mod sample;
 pub mod segment;
 pub mod serving;
 pub mod sort;

@@ -4,7 +4,6 @@ use super::datastore::Engine;
 use crate::base::durable::DirLock;
 use crate::error::{Error, Result};
 use crate::repo::manifest::Manifest;
-use crate::store::Store;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -44,15 +43,12 @@ pub fn check(dest: &Path, segments: &[PathBuf], overwrite: bool) -> Result<Optio
     if segments.iter().filter_map(|path| std::fs::canonicalize(path).ok()).any(|path| path.starts_with(&whole)) {
         return Err(exists(dest, "expected a datastore's directory, found the one that the segments are in"));
     }
-    let Some(engine) = Engine::of(&whole) else {
+    if Engine::of(&whole).is_none() {
         return Err(exists(dest, "expected nothing or a datastore, found a directory with something else"));
-    };
+    }
     if !overwrite {
         return Err(exists(dest, "expected nothing, found a datastore")
             .with_hint("pass overwrite=True to replace it; it is kept beside the new one"));
-    }
-    if engine == Engine::RocksDb {
-        Store::expect_no_writer(&whole)?;
     }
     DirLock::exclusive(dest).map(Some)
 }

@@ -96,7 +96,7 @@ pub fn hash(entry: &Entry<'_>) -> u64 {
 
 impl Tap for Watch {
     fn bytes(&mut self, bytes: &[u8]) {
-        self.tally.bytes(bytes);
+        Tap::bytes(&mut self.tally, bytes);
     }
 
     fn frame(&mut self, end: u64) {

@@ -75,10 +75,14 @@ impl Snapshot for Frozen<'_> {
         Ok(Box::new(self.scan(vec![ENTRIES], since.saturating_add(1)..=pinned)))
     }
 
-    fn prefix(&self, prefix: &[u8]) -> Result<Box<dyn Source + '_>> {
-        let mut from = Vec::new();
-        entry_prefix(prefix, &mut from);
-        Ok(Box::new(self.scan(from, 0..=self.pinned_version())))
+    fn prefix(&self, prefix: &[u8], from: &[u8]) -> Result<Box<dyn Source + '_>> {
+        let (mut first, mut start) = (Vec::new(), Vec::new());
+        entry_prefix(prefix, &mut first);
+        // The newest version that a key can have comes first among its own.
+        entry_key(from, u64::MAX, &mut start);
+        let to = behind(&first);
+        let versions = 0..=self.pinned_version();
+        Ok(Box::new(Scan::over(&self.at, &self.store.path, (first.max(start), to), versions)))
     }
 
     fn estimate(&self, since: u64) -> Result<u64> {

@@ -8,3 +8,5 @@ mod layers;
 mod rpc;
 /// The store: bulk load, increments, snapshots, crashes.
 mod store;
+/// The verbs on each other's results: over the wire, from files, into stores.
+mod verbs;

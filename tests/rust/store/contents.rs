@@ -224,7 +224,7 @@ proptest! {
         }
         for prefix in [&b""[..], b"a", b"\0", b"\xFF", b"\0\0", b"a\xFF"] {
             let expected: Vec<_> = entries.iter().filter(seen).filter(|e| e.key.starts_with(prefix)).cloned().collect();
-            prop_assert_eq!(drain(snapshot.prefix(prefix).unwrap()).unwrap(), expected);
+            prop_assert_eq!(drain(snapshot.prefix(prefix, b"").unwrap()).unwrap(), expected);
             let newest = entries.iter().filter(seen).find(|e| e.key == prefix).cloned();
             prop_assert_eq!(snapshot.get(prefix).unwrap(), newest);
         }

@@ -1,0 +1,211 @@
+//! What a segment or a datastore is, without reading all of it where a manifest tells.
+
+use crate::base::progress::{Phase, Progress};
+use crate::entry::Datastore as _;
+use crate::error::Result;
+use crate::flow::checks::{self, Level};
+use crate::flow::datastore::{self, Engine};
+use crate::flow::finding::{Finding, Level as Severity};
+use crate::flow::hasher::hex;
+use crate::flow::segment::Segment;
+use crate::flow::work;
+use crate::store::Store;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// One or the other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Inspected {
+    /// A segment.
+    Segment(Box<SegmentInfo>),
+    /// A datastore.
+    Datastore(Box<DatastoreInfo>),
+}
+
+/// What a segment's manifest says; without one, what its bytes say.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SegmentInfo {
+    /// The segment.
+    pub path: PathBuf,
+    /// A manifest lies beside it.
+    pub has_manifest: bool,
+    /// `"full"`, `"inc"`, or `"unknown"` without a manifest.
+    pub kind: &'static str,
+    /// Its length.
+    pub bytes: u64,
+    /// Its entries.
+    pub entries: u64,
+    /// Its frames.
+    pub frames: u64,
+    /// Its sorted runs; `None` where they are not known.
+    pub runs: Option<usize>,
+    /// Versions up to this one are left out.
+    pub since_version: u64,
+    /// The highest version.
+    pub last_version: u64,
+    /// Up to this version it misses nothing; `None` where nobody says so.
+    pub complete_version: Option<u64>,
+    /// What the next increment asks for; `None` where nobody says so.
+    pub next_since: Option<u64>,
+    /// Read at one version.
+    pub pinned: bool,
+    /// The history of versions it belongs to.
+    pub store_id: Option<String>,
+    /// The digest of the segment that it follows.
+    pub parent: Option<String>,
+    /// How sure its deletes are.
+    pub deletes: &'static str,
+    /// Live keys listed beside it.
+    pub listed: u64,
+    /// The tip that the source announced.
+    pub announced_height: u64,
+    /// The tip in it.
+    pub tip_height: u64,
+    /// The highest height that is whole.
+    pub complete_height: u64,
+    /// SHA-256, as hex.
+    pub sha256: Option<String>,
+    /// Where it came from.
+    pub source: Option<String>,
+    /// When, RFC 3339.
+    pub started_at: Option<String>,
+    /// What wrote it.
+    pub tool: Option<String>,
+    /// What its maker noted.
+    pub notes: Vec<String>,
+    /// What is wrong with it, as far as it was looked at.
+    pub findings: Vec<Finding>,
+}
+
+/// What a datastore says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DatastoreInfo {
+    /// Its directory.
+    pub path: PathBuf,
+    /// What keeps it.
+    pub engine: &'static str,
+    /// Which history of versions it belongs to.
+    pub store_id: String,
+    /// Entries above this version are not shown.
+    pub pinned_version: u64,
+    /// The highest version in it.
+    pub last_version: u64,
+    /// Entries, all versions.
+    pub entries: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Bytes on the disk.
+    pub disk_bytes: u64,
+    /// How sure its deletes are.
+    pub deletes: String,
+    /// The tip in it, 0 without blocks.
+    pub tip_height: u64,
+    /// What was applied to it, oldest first.
+    pub applied: Vec<AppliedInfo>,
+}
+
+/// One segment that a store took.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AppliedInfo {
+    /// SHA-256, as hex.
+    pub sha256: String,
+    /// The store id of its source; empty when it had none.
+    pub store_id: String,
+    /// Up to this version it missed nothing.
+    pub complete_version: u64,
+}
+
+/// Looks at `path`.
+///
+/// ```no_run
+/// # async fn example() -> evbackup::error::Result<()> {
+/// use evbackup::{base::progress::Progress, inspect::{self, Inspected}};
+///
+/// if let Inspected::Segment(segment) = inspect::run("full.badger".into(), Progress::new()).await? {
+///     println!("{} entries up to version {}", segment.entries, segment.last_version);
+/// }
+/// # Ok(()) }
+/// ```
+pub async fn run(path: PathBuf, progress: Progress) -> Result<Inspected> {
+    work::blocking(progress, move |progress| {
+        if path.is_dir() {
+            Ok(Inspected::Datastore(Box::new(datastore_info(&path)?)))
+        } else {
+            Ok(Inspected::Segment(Box::new(segment_info(&path, progress)?)))
+        }
+    })
+    .await
+}
+
+fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
+    let mut segment = Segment::open(path)?;
+    progress.begin(Phase::Verifying, segment.bytes());
+    let level = if segment.manifest().is_some() { None } else { Some(Level::Full) };
+    let findings = match level {
+        Some(level) => checks::segment(&mut segment, level, false, progress)?,
+        None => Vec::new(),
+    };
+    let findings = findings.into_iter().filter(|finding| finding.level == Severity::Error).collect();
+    let manifest = segment.manifest();
+    let tally = segment.tally();
+    let of_tally = |count: fn(&crate::format::Tally) -> u64| tally.map_or(0, count);
+    Ok(SegmentInfo {
+        path: path.to_owned(),
+        has_manifest: manifest.is_some(),
+        kind: manifest.map_or("unknown", |manifest| manifest.kind.name()),
+        bytes: segment.bytes(),
+        entries: manifest.map_or_else(|| of_tally(crate::format::Tally::entries), |manifest| manifest.entries),
+        frames: manifest.map_or_else(|| of_tally(crate::format::Tally::frames), |manifest| manifest.frames),
+        runs: match manifest {
+            Some(manifest) => manifest.runs.as_ref().map(Vec::len),
+            None => tally.and_then(crate::format::Tally::layout).map(|layout| layout.runs.len()),
+        },
+        since_version: manifest.map_or(0, |manifest| manifest.since_version),
+        last_version: segment.last_version(),
+        complete_version: manifest.map(|manifest| manifest.complete_version),
+        next_since: manifest.map(|manifest| manifest.next_since),
+        pinned: manifest.is_some_and(|manifest| manifest.pinned),
+        store_id: manifest.and_then(|manifest| manifest.store_id.clone()),
+        parent: manifest.and_then(|manifest| manifest.parent.as_ref()).map(|parent| parent.sha256.clone()),
+        deletes: segment.deletes().name(),
+        listed: manifest.map_or(0, |manifest| manifest.listed),
+        announced_height: manifest.map_or(0, |manifest| manifest.announced_height),
+        tip_height: manifest.map_or(0, |manifest| manifest.tip_height),
+        complete_height: manifest.map_or(0, |manifest| manifest.complete_height),
+        sha256: manifest.map(|manifest| manifest.sha256.clone()),
+        source: manifest.map(|manifest| manifest.source.clone()),
+        started_at: manifest.map(|manifest| manifest.started_at.clone()),
+        tool: manifest.map(|manifest| manifest.tool.clone()),
+        notes: manifest.map_or_else(Vec::new, |manifest| manifest.notes.clone()),
+        findings,
+    })
+}
+
+/// What the datastore at `path` says of itself.
+pub fn datastore_info(path: &Path) -> Result<DatastoreInfo> {
+    if datastore::expect(path)? == Engine::Badger {
+        return Err(datastore::no_badger(path));
+    }
+    let store = Store::open(path)?;
+    let about = store.about().clone();
+    let tip_height = store.snapshot()?.tip()?;
+    let applied = about.applied.iter().map(|applied| AppliedInfo {
+        sha256: hex(&applied.sha256),
+        store_id: hex(&applied.source),
+        complete_version: applied.complete_version,
+    });
+    Ok(DatastoreInfo {
+        path: path.to_owned(),
+        engine: Engine::RocksDb.name(),
+        store_id: hex(&about.store_id),
+        pinned_version: about.pinned_version,
+        last_version: about.last_version,
+        entries: about.entries,
+        bytes: about.bytes,
+        disk_bytes: store.disk_bytes(),
+        deletes: about.deletes.clone(),
+        tip_height,
+        applied: applied.collect(),
+    })
+}
