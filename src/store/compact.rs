@@ -18,7 +18,7 @@ use std::path::Path;
 /// Tables of the top level each cost every reader a look; from so many on, an increment merges them downwards.
 const MAX_TOP_TABLES: u64 = 24;
 /// A scan holds each of them open, and a process may often hold a thousand files.
-const TOP_TABLES_LIMIT: u64 = 400;
+const TOP_TABLES_LIMIT: u64 = 256;
 /// What the scan for drops reads ahead in each level; there are few tables at the top.
 const DROP_READAHEAD: usize = 512 << 10;
 /// A batch of drops: it stands in memory until it is written.
