@@ -19,8 +19,6 @@ use std::path::Path;
 const MAX_TOP_TABLES: u64 = 24;
 /// A scan holds each of them open, and a process may often hold a thousand files.
 const TOP_TABLES_LIMIT: u64 = 256;
-/// What the scan for drops reads ahead in each level; there are few tables at the top.
-const DROP_READAHEAD: usize = 512 << 10;
 /// A batch of drops: it stands in memory until it is written.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -71,7 +69,7 @@ impl Store {
         about.compacted_to = about.compacted_to.max(keep_from);
         let bounds = (vec![ENTRIES], behind(&[ENTRIES]));
         let snapshot = self.db.snapshot();
-        let mut scan = Scan::over(&snapshot, &self.path, bounds, 0..=keep_from, DROP_READAHEAD);
+        let mut scan = Scan::over(&snapshot, &self.path, bounds, 0..=keep_from);
         while scan.advance()? {
             progress.check()?;
             let entry = scan.entry();
@@ -147,7 +145,7 @@ pub(super) fn make_room(db: &DB, path: &Path, lock: &mut Option<DirLock>) -> Res
 }
 
 /// How many tables the top level has.
-pub(super) fn top_tables(db: &DB, path: &Path) -> Result<u64> {
+fn top_tables(db: &DB, path: &Path) -> Result<u64> {
     let tables =
         db.property_int_value(properties::num_files_at_level(0)).map_err(|error| fault(error, path))?;
     Ok(tables.unwrap_or_default())

@@ -1,6 +1,5 @@
 //! Reading a store: one RocksDB snapshot, read at the pinned version.
 
-use super::compact::top_tables;
 use super::fault::fault;
 use super::open::Store;
 use super::picked::Picked;
@@ -14,12 +13,8 @@ use rocksdb::{DBRawIterator, Range, ReadOptions};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// What a scan reads ahead in each level and each table of the top one: large enough for one disk request to pay.
-const MAX_READAHEAD: u64 = 2 << 20;
-/// What it reads ahead in all of them.
-const SCAN_READAHEAD: u64 = 48 << 20;
-/// The levels below the top one.
-const LEVELS: u64 = 6;
+/// What a scan reads ahead in each level and each table of the top one, of which there are at most 256: 64 MiB in all.
+const SCAN_READAHEAD: usize = 256 << 10;
 
 impl Datastore for Store {
     fn id(&self) -> &[u8] {
@@ -27,9 +22,7 @@ impl Datastore for Store {
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
-        let runs = LEVELS + top_tables(&self.db, &self.path)?;
-        let readahead = usize::try_from(MAX_READAHEAD.min(SCAN_READAHEAD / runs)).unwrap_or_default();
-        Ok(Box::new(Frozen { store: self, at: self.db.snapshot(), readahead }))
+        Ok(Box::new(Frozen { store: self, at: self.db.snapshot() }))
     }
 }
 
@@ -37,13 +30,12 @@ impl Datastore for Store {
 struct Frozen<'a> {
     store: &'a Store,
     at: rocksdb::Snapshot<'a>,
-    readahead: usize,
 }
 
 impl Frozen<'_> {
     fn scan(&self, from: Vec<u8>, versions: RangeInclusive<u64>) -> Scan<'_> {
         let to = behind(&from);
-        Scan::over(&self.at, &self.store.path, (from, to), versions, self.readahead)
+        Scan::over(&self.at, &self.store.path, (from, to), versions)
     }
 }
 
@@ -170,11 +162,10 @@ impl<'a> Scan<'a> {
         path: &'a Path,
         bounds: (Vec<u8>, Vec<u8>),
         versions: RangeInclusive<u64>,
-        readahead: usize,
     ) -> Self {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        options.set_readahead_size(readahead);
+        options.set_readahead_size(SCAN_READAHEAD);
         options.set_iterate_lower_bound(bounds.0);
         options.set_iterate_upper_bound(bounds.1);
         Self { stored: at.raw_iterator_opt(options), cursor: Cursor::new(path), versions, began: false }
