@@ -11,11 +11,14 @@ use crate::entry::Source;
 use crate::error::{Error, Kind, Result};
 use rocksdb::{
     BottommostLevelCompaction, CompactOptions, DB, WaitForCompactOptions, WriteBatch, WriteOptions,
+    properties,
 };
 use std::path::Path;
 
 /// Tables of the top level each cost every reader a look; from so many on, an increment merges them downwards.
-const MAX_TOP_TABLES: usize = 24;
+const MAX_TOP_TABLES: u64 = 24;
+/// A scan holds each of them open, and a process may often hold a thousand files.
+const TOP_TABLES_LIMIT: u64 = 256;
 /// A batch of drops: it stands in memory until it is written.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -112,8 +115,7 @@ fn write(db: &DB, path: &Path, mut batch: WriteBatch, about: &mut About, dropped
 /// Only when nobody has the store open: a reader would find its tables gone. It is then left to a later increment.
 pub(super) fn tidy(db: &DB, path: &Path, lock: &mut Option<DirLock>) -> Result<()> {
     let failed = |error| fault(error, path);
-    let tables = db.live_files().map_err(failed)?;
-    if tables.iter().filter(|table| table.level == 0).count() < MAX_TOP_TABLES {
+    if top_tables(db, path)? < MAX_TOP_TABLES {
         return Ok(());
     }
     let alone = match Alone::take(path, lock) {
@@ -124,6 +126,29 @@ pub(super) fn tidy(db: &DB, path: &Path, lock: &mut Option<DirLock>) -> Result<(
     db.wait_for_compact(&WaitForCompactOptions::default()).map_err(failed)?;
     db.set_options(&[("disable_auto_compactions", "true")]).map_err(failed)?;
     alone.share(path, lock)
+}
+
+/// Refuses another increment when the top level is full, because readers kept all those before from being merged.
+pub(super) fn make_room(db: &DB, path: &Path, lock: &mut Option<DirLock>) -> Result<()> {
+    if top_tables(db, path)? < TOP_TABLES_LIMIT {
+        return Ok(());
+    }
+    tidy(db, path, lock)?;
+    let found = top_tables(db, path)?;
+    if found < TOP_TABLES_LIMIT {
+        return Ok(());
+    }
+    let what =
+        format!("expected at most {TOP_TABLES_LIMIT} increments that are not merged yet, found {found}");
+    let hint = "it is merged when nobody reads it: close its readers, and apply the increment again";
+    Err(Error::locked(what).at_path(path).with_hint(hint))
+}
+
+/// How many tables the top level has.
+fn top_tables(db: &DB, path: &Path) -> Result<u64> {
+    let tables =
+        db.property_int_value(properties::num_files_at_level(0)).map_err(|error| fault(error, path))?;
+    Ok(tables.unwrap_or_default())
 }
 
 /// The store's directory, held alone: a reader that is open would find its tables gone.

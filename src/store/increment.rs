@@ -35,10 +35,11 @@ impl<'a> Increment<'a> {
     /// Begins an increment of a store that was opened for writing.
     pub fn begin(store: &'a mut Store, options: LoadOptions) -> Result<Self> {
         store.check_writable()?;
-        let work = store.path.join(WORK_DIR);
+        let Store { db, path, about, lock, .. } = store;
+        compact::make_room(db, path, lock)?;
+        let work = path.join(WORK_DIR);
         remove_tree(&work)?;
         fresh_dir(&work)?;
-        let Store { db, path, about, lock, .. } = store;
         Ok(Self {
             db,
             path,

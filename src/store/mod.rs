@@ -26,6 +26,7 @@ mod tables;
 mod versions;
 
 pub use about::{About, Applied, FORMAT};
+pub use compact::Dropped;
 pub use increment::Increment;
 pub use load::{LoadOptions, Loader, NewAbout, Written};
 pub use open::Store;

@@ -13,8 +13,8 @@ use rocksdb::{DBRawIterator, Range, ReadOptions};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// What a scan reads ahead in each level: large enough for one disk request to pay, small beside the memory bar.
-const SCAN_READAHEAD: usize = 2 << 20;
+/// What a scan reads ahead in each level and each table of the top one, of which there are at most 256: 64 MiB in all.
+const SCAN_READAHEAD: usize = 256 << 10;
 
 impl Datastore for Store {
     fn id(&self) -> &[u8] {

@@ -57,8 +57,7 @@ fn a_flipped_byte_gives_an_error_or_the_same_entries() {
                 Err(error) => {
                     errors += 1;
                     assert!(
-                        matches!(error.kind(), Kind::Damaged | Kind::Unsupported)
-                            && is_plain(&error),
+                        matches!(error.kind(), Kind::Damaged | Kind::Unsupported) && is_plain(&error),
                         "{} at {at}: {error:?}",
                         file.display()
                     );

@@ -138,6 +138,29 @@ fn a_snapshot_and_an_open_reader_keep_their_state() {
 }
 
 #[test]
+fn a_reader_that_never_closes_does_not_let_the_tables_pile_up_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    load(&path, &[entry("a", 1, "1")], pinned(1)).unwrap();
+    let reader = Store::open(&path).unwrap();
+    let mut store = Store::open_for_writing(&path).unwrap();
+    let mut version = 1;
+    let error = loop {
+        match apply(&mut store, &[entry("a", version + 1, "n")], pinned(version + 1)) {
+            Ok(_) => version += 1,
+            Err(error) => break error,
+        }
+        assert!(version < 1_000);
+    };
+    assert_eq!(error.kind(), Kind::Locked, "{error}");
+    assert_eq!(all(&store).unwrap().len() as u64, version);
+    assert_eq!(all(&reader).unwrap().len(), 1);
+    drop(reader);
+    apply(&mut store, &[entry("a", version + 1, "n")], pinned(version + 1)).unwrap();
+    assert_eq!(all(&store).unwrap().len() as u64, version + 1);
+}
+
+#[test]
 fn two_writers_are_one_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
