@@ -20,6 +20,7 @@ type producer struct {
 	halt    chan struct{}
 	running sync.WaitGroup
 	gate    sync.RWMutex // held for writing while paused
+	pausing sync.Mutex   // a signal and a command may come together
 	paused  bool
 
 	making sync.Mutex // one block after the other
@@ -58,6 +59,8 @@ func (p *producer) stop() {
 }
 
 func (p *producer) pause() {
+	p.pausing.Lock()
+	defer p.pausing.Unlock()
 	if !p.paused {
 		p.gate.Lock() // waits for the commits under way
 		p.paused = true
@@ -65,6 +68,8 @@ func (p *producer) pause() {
 }
 
 func (p *producer) resume() {
+	p.pausing.Lock()
+	defer p.pausing.Unlock()
 	if p.paused {
 		p.paused = false
 		p.gate.Unlock()
