@@ -28,6 +28,11 @@ pub struct Address {
 
 impl Address {
     /// Reads an address; `default_port` is meant when it has none.
+    ///
+    /// ```
+    /// assert_eq!(evbackup::rpc::Address::parse("node", 9000)?.port(), 9000);
+    /// # Ok::<(), evbackup::error::Error>(())
+    /// ```
     pub fn parse(text: &str, default_port: u16) -> Result<Self> {
         let (tls, rest) = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Some(false), rest),

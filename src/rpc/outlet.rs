@@ -3,11 +3,11 @@
 use super::rate::Bucket;
 use super::status::to_status;
 use super::wire::Announced;
+use crate::base::checksum::Sha256;
 use crate::error::{Error, Result};
 use crate::proto::evnode::backup_response::Response as Payload;
 use crate::proto::evnode::{BackupMetadata, BackupRequest, BackupResponse};
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -260,7 +260,7 @@ impl Outlet for Outgoing {
         self.state = State::Ended(BackupMetadata {
             last_version,
             completed: true,
-            sha256: self.digest.finalize_reset().to_vec(),
+            sha256: self.digest.bytes().to_vec(),
             estimated_bytes: 0,
             ..first
         });
