@@ -1,0 +1,202 @@
+use super::peers::{SOON, ask, client, drain, fails, first, handler, loopback, serve, to};
+use bytes::Bytes;
+use evbackup::error::{Kind, Result};
+use evbackup::proto::evnode::BackupRequest;
+use evbackup::rpc::{Connect, Event, Listen, Outlet, Request, Tls, connect, listen};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+use tonic::Code;
+
+fn small(_: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()> {
+    outlet.begin(first(1))?;
+    outlet.chunk(Bytes::from_static(b"x"))?;
+    outlet.end(1)
+}
+
+fn endless(_: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()> {
+    outlet.begin(first(1))?;
+    loop {
+        outlet.chunk(Bytes::from(vec![0; 1 << 20]))?;
+    }
+}
+
+#[tokio::test]
+async fn the_token_decides() {
+    let options = Listen { token: Some("hush".to_owned()), ..loopback() };
+    assert!(!format!("{options:?}").contains("hush"));
+    let server = listen(options, handler(small)).await.unwrap();
+    for (token, found) in
+        [(None, "none"), (Some("hus"), "another"), (Some("hush!"), "another"), (Some(""), "another")]
+    {
+        let options = Connect { token: token.map(str::to_owned), ..to(server.address()) };
+        let error = connect(&options).await.unwrap().backup(Request::default()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Denied, "{error:?}");
+        assert_eq!(error.what(), format!("expected the server's token, found {found}"));
+        assert!(!format!("{error:?}").contains("hush"));
+    }
+    let right = Connect { token: Some("hush".to_owned()), ..to(server.address()) };
+    let mut client = connect(&right).await.unwrap();
+    drain(client.backup(Request::default()).await.unwrap()).await.unwrap();
+    let headers = vec![("Authorization".to_owned(), "Bearer hush".to_owned())];
+    let mut client = connect(&Connect { headers, ..to(server.address()) }).await.unwrap();
+    drain(client.backup(Request::default()).await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_backup_too_many_is_told_to_come_back() {
+    let options = Listen { max_backups: 1, ..loopback() };
+    let server = listen(options, handler(endless)).await.unwrap();
+    let mut running = ask(server.address(), 0).await.unwrap();
+    assert!(matches!(running.next().await.unwrap(), Event::Chunk(_)));
+    let error = fails(server.address(), 0).await;
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert_eq!(error.what(), "expected fewer than 1 backups at a time, found that many running");
+    assert!(error.hint().unwrap().contains("max_backups"));
+    drop(running);
+    // The place is free as soon as the handler has noticed.
+    let began = Instant::now();
+    while ask(server.address(), 0).await.is_err() {
+        assert!(began.elapsed() < SOON);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_datastore_is_not_handed_to_a_network_by_mistake() {
+    let token = Some("hush".to_owned());
+    let tls = || Some(Tls { cert: Some("/nowhere".into()), key: Some("/nowhere".into()), ..Tls::default() });
+    let all = || Listen::new("0.0.0.0:0");
+    for (options, found) in [
+        (all(), "one without TLS and token"),
+        (Listen { token: token.clone(), ..all() }, "one without TLS"),
+        (Listen { tls: tls(), ..all() }, "one without a token"),
+    ] {
+        let error = listen(options, handler(small)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.what().ends_with(&format!("found {found}")), "{error:?}");
+    }
+    // Enough protection: it gets as far as reading the files.
+    let error = listen(Listen { token, tls: tls(), ..all() }, handler(small)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Missing, "{error:?}");
+    let server = listen(Listen { insecure: true, ..all() }, handler(small)).await.unwrap();
+    assert_ne!(server.address().port(), 0);
+
+    let empty = Listen { token: Some(String::new()), ..loopback() };
+    assert_eq!(listen(empty, handler(small)).await.unwrap_err().kind(), Kind::Invalid);
+    let https = Listen::new("https://127.0.0.1:0");
+    assert_eq!(listen(https, handler(small)).await.unwrap_err().kind(), Kind::Invalid);
+}
+
+#[tokio::test]
+async fn a_port_in_use_and_an_address_of_another_machine() {
+    let server = serve(small).await;
+    let error = listen(Listen::new(server.address().to_string()), handler(small)).await.unwrap_err();
+    assert_eq!((error.kind(), error.errno()), (Kind::Locked, Some(98)));
+    let elsewhere = Listen { insecure: true, ..Listen::new("192.0.2.1:0") };
+    assert_eq!(listen(elsewhere, handler(small)).await.unwrap_err().kind(), Kind::Invalid);
+}
+
+#[tokio::test]
+async fn stopping_lets_a_short_backup_end_and_cuts_a_long_one() {
+    let options = || Listen { grace: Duration::from_millis(300), ..loopback() };
+    let gate = Arc::new(Barrier::new(2));
+    let inside = Arc::clone(&gate);
+    let short = handler(move |_, outlet| {
+        outlet.begin(first(1))?;
+        inside.wait();
+        std::thread::sleep(Duration::from_millis(100));
+        outlet.chunk(Bytes::from_static(b"whole"))?;
+        outlet.end(1)
+    });
+    let server = listen(options(), short).await.unwrap();
+    let address = server.address();
+    let incoming = ask(address, 0).await.unwrap();
+    tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
+    let (stopped, taken) = tokio::join!(server.stop(), drain(incoming));
+    stopped.unwrap();
+    assert_eq!(taken.unwrap().0.concat(), b"whole");
+    assert_eq!(connect(&to(address)).await.unwrap_err().kind(), Kind::Unavailable);
+
+    let server = listen(options(), handler(endless)).await.unwrap();
+    let incoming = ask(server.address(), 0).await.unwrap();
+    let began = Instant::now();
+    let (stopped, taken) = tokio::join!(server.stop(), drain(incoming));
+    stopped.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let error = taken.unwrap_err();
+    assert_eq!(error.kind(), Kind::Incomplete, "{error:?}");
+    assert!(error.what().contains("the server was stopped"), "{error:?}");
+
+    // A client that reads nothing cannot hold it up.
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let counted = handler(move |request, outlet| {
+        let _running = Arc::clone(&held);
+        endless(request, outlet)
+    });
+    let server = listen(options(), counted).await.unwrap();
+    let stuck = ask(server.address(), 0).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    server.stop().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(Arc::strong_count(&alive), 2, "the handler still runs");
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn health_reflection_and_unknown_methods() {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    };
+
+    let server = serve(small).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address()))
+        .unwrap()
+        .connect_lazy();
+    let request = HealthCheckRequest { service: "evnode.v1.StoreService".to_owned() };
+    let reply = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+    assert_eq!(reply.status, 1);
+
+    let ask = MessageRequest::FileContainingSymbol("evnode.v1.StoreService".to_owned());
+    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
+    let mut client = ServerReflectionClient::new(channel.clone());
+    let mut replies = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let reply = replies.message().await.unwrap().unwrap().message_response;
+    let Some(MessageResponse::FileDescriptorResponse(files)) = reply else { panic!("{reply:?}") };
+    let file = files.file_descriptor_proto.concat();
+    let holds = |name: &[u8]| file.windows(name.len()).any(|window| window == name);
+    assert!(holds(b"since_version") && holds(b"pinned_version") && !holds(b"target_height"));
+
+    // What the layers above do not serve yet.
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/evnode.v1.StoreService/GetState");
+    let codec = tonic_prost::ProstCodec::<BackupRequest, BackupRequest>::default();
+    let status = grpc.unary(tonic::Request::new(BackupRequest::default()), path, codec).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn many_clients_at_once_each_get_their_own() {
+    let work = |request: &BackupRequest, outlet: &mut dyn Outlet| {
+        outlet.begin(first(request.since_version))?;
+        outlet.chunk(Bytes::from(vec![u8::try_from(request.since_version).unwrap(); 3 << 20]))?;
+        outlet.end(request.since_version)
+    };
+    let server = listen(Listen { max_backups: 8, ..loopback() }, handler(work)).await.unwrap();
+    let mut one = client(server.address()).await;
+    let mut all = tokio::task::JoinSet::new();
+    for since in 1..=8 {
+        let incoming = one.backup(Request { since, base: None }).await.unwrap();
+        all.spawn(async move { (since, drain(incoming).await.unwrap()) });
+    }
+    while let Some(done) = all.join_next().await {
+        let (since, (chunks, _, end)) = done.unwrap();
+        assert_eq!(end.last_version, since);
+        assert!(chunks.concat().iter().all(|byte| u64::from(*byte) == since));
+    }
+}
