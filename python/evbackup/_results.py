@@ -1,0 +1,381 @@
+"""What the verbs return: frozen, comparable, picklable, with a short `repr`, a table in a notebook and a dict of JSON types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from typing_extensions import Self
+
+from .errors import DamagedError
+
+R = TypeVar("R", bound="Result")
+
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: float) -> str:
+    """A number of bytes for people: `1.5 GB`."""
+    unit = 0
+    while count >= 999.5 and unit < len(UNITS) - 1:  # noqa: PLR2004  # the last that rounds to three digits
+        count /= 1000
+        unit += 1
+    return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.3g} {UNITS[unit]}"
+
+
+def plain(value: object) -> Any:
+    """A value as JSON types."""
+    if isinstance(value, Result):
+        return value.as_dict()
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+class Result:
+    """The parent of all results."""
+
+    # Fields that hold a path, and fields that hold results.
+    _paths: ClassVar[frozenset[str]] = frozenset()
+    _nested: ClassVar[Mapping[str, type[Result]]] = {}
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Self:
+        """Makes the result from what the native module gives: lists become tuples, some texts paths."""
+
+        def typed(name: str, value: Any) -> Any:
+            if value is None:
+                return None
+            if name in cls._paths:
+                return tuple(map(Path, value)) if isinstance(value, list) else Path(value)
+            if nested := cls._nested.get(name):
+                return tuple(map(nested._of, value)) if isinstance(value, list) else nested._of(value)
+            return tuple(value) if isinstance(value, list) else value
+
+        return cls(**{name: typed(name, value) for name, value in values.items()})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as JSON types; its fields are a contract: more may come, none goes."""
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+
+    def _short(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._short()}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape  # noqa: PLC0415  # costs import time; only notebooks come here
+
+        def cell(value: object) -> str:
+            if isinstance(value, tuple):
+                return "<br>".join(cell(item) for item in value)
+            return escape("" if value is None else repr(value) if isinstance(value, Result) else str(value))
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{field.name}</th><td style='text-align:left'>"
+            f"{cell(getattr(self, field.name))}</td></tr>"
+            for field in fields(self)  # type: ignore[arg-type]
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+@dataclass(frozen=True, repr=False)
+class Backup(Result):
+    """What `backup` made. It may stand wherever a segment's path may, and as `since`.
+
+    Attributes:
+        path: The segment; None when it went to standard output.
+        kind: `"full"` or `"incremental"`.
+        bytes: Size of the segment.
+        entries: Entries in it, tombstones included.
+        since_version: What it follows, exclusive; 0 for a full backup.
+        last_version: The highest version in it.
+        complete_version: Up to this version it surely misses nothing.
+        next_since: Where the next increment has to begin.
+        announced_height: The tip when the backup began.
+        tip_height: The tip inside the segment, which may be torn.
+        complete_height: The highest height that is whole in it.
+        deletes: `"exact"`, `"derived"` or `"unknown"`: how sure it is that what was deleted is deleted by it.
+        sha256: Of the segment's bytes, as hex.
+        elapsed_s: Seconds it took.
+        source: Where it came from, without credentials.
+        notes: What a person should know, such as why it is full after all.
+    """
+
+    path: Path | None
+    kind: str
+    bytes: int
+    entries: int
+    since_version: int
+    last_version: int
+    complete_version: int
+    next_since: int
+    announced_height: int
+    tip_height: int
+    complete_height: int
+    deletes: str
+    sha256: str
+    elapsed_s: float
+    source: str
+    notes: tuple[str, ...] = ()
+
+    _paths = frozenset({"path"})
+
+    def __fspath__(self) -> str:
+        if self.path is None:
+            raise TypeError("expected a backup with a path, found one that went to standard output")
+        return str(self.path)
+
+    def _short(self) -> str:
+        return f"{self.kind} {self.path or '-'}: {size(self.bytes)}, {self.entries:,} entries, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class Finding(Result):
+    """One thing that `verify` found.
+
+    Attributes:
+        level: `"error"` or `"warning"`.
+        code: A stable name, for scripts.
+        message: What was expected and what was found.
+        file: The file it is about, or None.
+        offset: The byte in that file, or None.
+        key: The entry's key as hex, or None.
+        height: The block, or None.
+    """
+
+    level: str
+    code: str
+    message: str
+    file: Path | None = None
+    offset: int | None = None
+    key: str | None = None
+    height: int | None = None
+
+    _paths = frozenset({"file"})
+
+    def _short(self) -> str:
+        return f"{self.level} {self.code}: {self}"
+
+    def __str__(self) -> str:
+        where = f"{self.file}: " if self.file is not None else ""
+        at = f" at byte {self.offset}" if self.offset is not None and "at byte " not in self.message else ""
+        return f"{where}{self.message}{at}"
+
+
+@dataclass(frozen=True, repr=False)
+class Report(Result):
+    """What `verify` found out. Ask `.ok`, or call `raise_for_findings()`; the report itself is neither true nor false.
+
+    Attributes:
+        ok: No errors; there may be warnings.
+        level: `"quick"` or `"full"`.
+        segments: How many were looked at.
+        bytes: Bytes looked at.
+        entries: Entries looked at; 0 at level quick.
+        last_version: The highest version.
+        complete_version: Up to this version nothing is missing.
+        tip_height: The tip in the newest segment.
+        complete_height: The highest height that is whole.
+        findings: Everything found, in the order found.
+        elapsed_s: Seconds it took.
+    """
+
+    ok: bool
+    level: str
+    segments: int
+    bytes: int
+    entries: int
+    last_version: int
+    complete_version: int
+    tip_height: int
+    complete_height: int
+    findings: tuple[Finding, ...]
+    elapsed_s: float
+
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding}
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that make it not ok."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that do not."""
+        return tuple(finding for finding in self.findings if finding.level != "error")
+
+    def raise_for_findings(self, *, strict: bool = False) -> Report:
+        """Raises when something is wrong.
+
+        Args:
+            strict: Count warnings, too.
+
+        Returns:
+            The report itself, so that calls chain.
+
+        Raises:
+            DamagedError: There are errors; its path and offset are those of the first.
+        """
+        bad = self.findings if strict else self.errors
+        if bad:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            first = bad[0]
+            hint = "look at .findings for all of them"
+            raise DamagedError(f"{first}{more}", hint=hint, path=first.file, offset=first.offset)
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("a report is neither true nor false: use .ok or .raise_for_findings()")
+
+    def _short(self) -> str:
+        state = "ok" if self.ok else f"{len(self.errors)} errors"
+        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
+        return f"{state}{warned}: {self.segments} segments, {size(self.bytes)}, {self.entries:,} entries"
+
+
+@dataclass(frozen=True, repr=False)
+class Restored(Result):
+    """What `restore` made, or with `dry_run` would make.
+
+    Attributes:
+        path: The datastore.
+        engine: `"badger"` or `"rocksdb"`.
+        dry_run: Nothing was written.
+        segments: The segments it was made from, in order.
+        entries: Entries written.
+        bytes: Bytes of keys and values written.
+        complete_version: The version up to which it misses nothing.
+        complete_height: The highest height that is whole.
+        store_id: The new history that begins with it, as hex.
+        replaced: Where the datastore that stood there is now, or None.
+        notes: What a person should know, such as the command that removes the replaced one.
+        elapsed_s: Seconds it took.
+    """
+
+    path: Path
+    engine: str
+    dry_run: bool
+    segments: tuple[Path, ...]
+    entries: int
+    bytes: int
+    complete_version: int
+    complete_height: int
+    store_id: str | None
+    replaced: Path | None
+    notes: tuple[str, ...]
+    elapsed_s: float
+
+    _paths = frozenset({"path", "segments", "replaced"})
+
+    def _short(self) -> str:
+        plan = "plan: " if self.dry_run else ""
+        return f"{plan}{self.path} ({self.engine}): {self.entries:,} entries, {size(self.bytes)}, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class Applied(Result):
+    """What `apply` added to a store.
+
+    Attributes:
+        path: The store.
+        segments: The segments that were applied; those already in it are left out.
+        entries: Entries added.
+        bytes: Bytes of keys and values added.
+        complete_version: The version up to which the store now misses nothing.
+        notes: What a person should know.
+        elapsed_s: Seconds it took.
+    """
+
+    path: Path
+    segments: tuple[Path, ...]
+    entries: int
+    bytes: int
+    complete_version: int
+    notes: tuple[str, ...]
+    elapsed_s: float
+
+    _paths = frozenset({"path", "segments"})
+
+    def _short(self) -> str:
+        return f"{self.path}: {self.entries:,} entries, complete to version {self.complete_version:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class Segment(Result):
+    """What `inspect` reads from a segment and its manifest; None where only a manifest could tell.
+
+    Attributes:
+        path: The segment.
+        manifest: It has one.
+        kind: `"full"` or `"incremental"`.
+        bytes: Its size.
+        entries: Entries in it.
+        since_version: What it follows, exclusive.
+        last_version: The highest version in it.
+        complete_version: Up to this version it surely misses nothing.
+        next_since: Where the next increment has to begin.
+        tip_height: The tip inside it.
+        complete_height: The highest height that is whole in it.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        sha256: Of its bytes, as the manifest says.
+        source: Where it came from.
+        started_at: When the backup began, RFC 3339.
+        tool: What wrote it.
+    """
+
+    path: Path
+    manifest: bool
+    kind: str | None
+    bytes: int
+    entries: int | None
+    since_version: int | None
+    last_version: int | None
+    complete_version: int | None
+    next_since: int | None
+    tip_height: int | None
+    complete_height: int | None
+    deletes: str | None
+    sha256: str | None
+    source: str | None
+    started_at: str | None
+    tool: str | None
+
+    _paths = frozenset({"path"})
+
+    def _short(self) -> str:
+        return f"{self.path}: {self.kind or 'no manifest'}, {size(self.bytes)}"
+
+
+@dataclass(frozen=True, repr=False)
+class DatastoreInfo(Result):
+    """What `inspect` says of a datastore.
+
+    Attributes:
+        path: Its directory.
+        engine: `"badger"` or `"rocksdb"`.
+        store_id: Which history of versions it belongs to, as hex.
+        bytes: About how large it is.
+        complete_version: The version up to which it misses nothing.
+        tip_height: The tip in it.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+    """
+
+    path: Path
+    engine: str
+    store_id: str
+    bytes: int
+    complete_version: int
+    tip_height: int
+    deletes: str
+
+    _paths = frozenset({"path"})
+
+    def _short(self) -> str:
+        return f"{self.path} ({self.engine}): version {self.complete_version:,}, height {self.tip_height:,}"
