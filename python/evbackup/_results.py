@@ -26,6 +26,10 @@ def size(count: float) -> str:
     return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.3g} {UNITS[unit]}"
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def plain(value: object) -> Any:
     """A value as JSON types."""
     if isinstance(value, Result):
@@ -141,13 +145,14 @@ class Finding(Result):
     """One thing that `verify` found.
 
     Attributes:
-        level: `"error"` or `"warning"`.
+        level: `"error"`, `"warning"` or `"info"`.
         code: A stable name, for scripts.
         message: What was expected and what was found.
         file: The file it is about, or None.
         offset: The byte in that file, or None.
         key: The entry's key as hex, or None.
         height: The block, or None.
+        hint: What to do next, or None.
     """
 
     level: str
@@ -157,6 +162,7 @@ class Finding(Result):
     offset: int | None = None
     key: str | None = None
     height: int | None = None
+    hint: str | None = None
 
     _paths = frozenset({"file"})
 
@@ -176,29 +182,34 @@ class Report(Result):
     Attributes:
         ok: No errors; there may be warnings.
         level: `"quick"` or `"full"`.
-        segments: How many were looked at.
-        bytes: Bytes looked at.
-        entries: Entries looked at; 0 at level quick.
+        findings: Everything found, in the order of the segments.
+        segments: The segments, oldest first.
+        bytes: Bytes read.
+        entries: Entries read; None when not all were.
         last_version: The highest version.
-        complete_version: Up to this version nothing is missing.
+        complete_version: Up to this version nothing is missing; None when nothing says so.
+        announced_height: The newest height that the source announced.
         tip_height: The tip in the newest segment.
         complete_height: The highest height that is whole.
-        findings: Everything found, in the order found.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
         elapsed_s: Seconds it took.
     """
 
     ok: bool
     level: str
-    segments: int
+    findings: tuple[Finding, ...]
+    segments: tuple[Path, ...]
     bytes: int
-    entries: int
+    entries: int | None
     last_version: int
-    complete_version: int
+    complete_version: int | None
+    announced_height: int
     tip_height: int
     complete_height: int
-    findings: tuple[Finding, ...]
+    deletes: str
     elapsed_s: float
 
+    _paths = frozenset({"segments"})
     _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding}
 
     @property
@@ -208,8 +219,8 @@ class Report(Result):
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """The findings that do not."""
-        return tuple(finding for finding in self.findings if finding.level != "error")
+        """The findings that `strict` counts as well."""
+        return tuple(finding for finding in self.findings if finding.level == "warning")
 
     def raise_for_findings(self, *, strict: bool = False) -> Report:
         """Raises when something is wrong.
@@ -223,11 +234,11 @@ class Report(Result):
         Raises:
             DamagedError: There are errors; its path and offset are those of the first.
         """
-        bad = self.findings if strict else self.errors
+        bad = self.errors + (self.warnings if strict else ())
         if bad:
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             first = bad[0]
-            hint = "look at .findings for all of them"
+            hint = first.hint or "look at .findings for all of them"
             raise DamagedError(f"{first}{more}", hint=hint, path=first.file, offset=first.offset)
         return self
 
@@ -235,9 +246,10 @@ class Report(Result):
         raise TypeError("a report is neither true nor false: use .ok or .raise_for_findings()")
 
     def _short(self) -> str:
-        state = "ok" if self.ok else f"{len(self.errors)} errors"
-        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
-        return f"{state}{warned}: {self.segments} segments, {size(self.bytes)}, {self.entries:,} entries"
+        state = "ok" if self.ok else _count(len(self.errors), "error")
+        warned = f", {_count(len(self.warnings), 'warning')}" if self.warnings else ""
+        entries = "" if self.entries is None else f", {self.entries:,} entries"
+        return f"{state}{warned}: {_count(len(self.segments), 'segment')}, {size(self.bytes)}{entries}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -21,7 +21,7 @@ def verify(
     *,
     level: Level = "full",
     chain: bool | None = None,
-    trusted: str | None = None,
+    trusted: tuple[int, str] | None = None,
     progress: ProgressOption = None,
 ) -> Report:
     """Proves a segment, or a chain of segments, without restoring it.
@@ -32,7 +32,7 @@ def verify(
         paths: A segment or several; together they are checked as a chain.
         level: `"quick"` (manifest, sizes, frames, checksums) or `"full"` (also digests, every entry, order, the chain).
         chain: Check the blocks, too; None: when ev-node's keys are found.
-        trusted: The hash, as hex, that the newest block must have.
+        trusted: A height and the hash, as hex, that the block at that height must have.
         progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
 
     Returns:
@@ -53,7 +53,7 @@ async def verify_async(
     *,
     level: Level = "full",
     chain: bool | None = None,
-    trusted: str | None = None,
+    trusted: tuple[int, str] | None = None,
     progress: ProgressOption = None,
 ) -> Report:
     """`verify` for asyncio: same arguments, same result."""

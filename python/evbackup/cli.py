@@ -90,6 +90,21 @@ class Since(click.ParamType):
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+class Trusted(click.ParamType):
+    """A height and a hash."""
+
+    name = "height:hash"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
+        """`120000:9f3a…`."""
+        if isinstance(value, tuple):
+            return value
+        height, _, trusted = str(value).partition(":")
+        if not height.isdecimal() or not trusted:
+            self.fail(f"expected a height and a hash such as 120000:9f3a…, found {value!r}", param, ctx)
+        return int(height), trusted
+
+
 class Rate(click.ParamType):
     """Bytes per second, with k, M or G behind the number."""
 
@@ -307,7 +322,7 @@ def _header(text: str) -> tuple[str, str]:
     "--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How deep to look."
 )
 @click.option("--chain/--no-chain", default=None, help="Check the blocks, too; else when ev-node's keys are found.")
-@click.option("--trusted", metavar="HASH", help="The hash that the newest block must have.")
+@click.option("--trusted", type=Trusted(), help="The hash that the block at a height must have.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @_quiet
 @_json
@@ -315,7 +330,7 @@ def verify(
     segments: tuple[str, ...],
     level: Any,
     chain: bool | None,
-    trusted: str | None,
+    trusted: tuple[int, str] | None,
     strict: bool,
     quiet: bool,
     as_json: bool,
