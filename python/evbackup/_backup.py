@@ -14,7 +14,6 @@ from .errors import InvalidArgument
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ._evbackup import Job
     from ._progress import ProgressOption
 
 Since: TypeAlias = "int | Backup | StrPath"
@@ -105,10 +104,11 @@ async def backup_async(
     return Backup._of(await wait_async(_evbackup.backup(options), progress))
 
 
-def stream(addr: StrPath, fd: int, manifest: StrPath | None, options: dict[str, Any]) -> Job:
-    """`backup` with the bare segment written to an open descriptor; for the command line."""
-    given = _options({**options, "addr": addr, "path": ""})
-    return _evbackup.backup({**given, "output": ("stream", fd, None if manifest is None else os.fspath(manifest))})
+def stream(addr: StrPath, manifest: StrPath | None, options: dict[str, Any], progress: ProgressOption) -> Backup:
+    """`backup` with the bare segment written to standard output; for the command line."""
+    given = _options({**options, "addr": addr, "path": "-"})
+    native = {**given, "output": ("stdout", "-"), "manifest": None if manifest is None else os.fspath(manifest)}
+    return Backup._of({**wait(_evbackup.backup(native), progress), "path": None})
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +120,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "source": ("directory", directory) if directory is not None else ("address", given["addr"]),
         "output": ("folder" if folder else "file", path),
+        "manifest": None,
         "since": _since(given["since"]),
         "on_mismatch": given["on_mismatch"],
         "exact": given["exact"],
@@ -135,14 +136,14 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _since(since: Since) -> tuple[str, Any]:
+def _since(since: Since) -> tuple[str, str | None, int]:
     if isinstance(since, Backup):
         # Its segment proves what the increment is based on; one that went to standard output left only its number.
-        return ("version", since.next_since) if since.path is None else ("segment", str(since.path))
+        return ("version", None, since.next_since) if since.path is None else ("segment", str(since.path), 0)
     if isinstance(since, bool) or not isinstance(since, (int, str, os.PathLike)):
         raise InvalidArgument(f"expected a version, a backup, a path or 'auto' for since, found {since!r}")
     if isinstance(since, int):
         if since < 0:
             raise InvalidArgument(f"expected a version of at least 0 for since, found {since}")
-        return ("version", since)
-    return ("auto", None) if since == "auto" else ("segment", os.fspath(since))
+        return ("version", None, since)
+    return ("auto", None, 0) if since == "auto" else ("segment", os.fspath(since), 0)

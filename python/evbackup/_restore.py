@@ -9,6 +9,7 @@ from . import _evbackup
 from ._job import wait, wait_async
 from ._results import Applied, Restored
 from ._types import Paths, StrPath, paths_of
+from .errors import InvalidArgument
 
 if TYPE_CHECKING:
     from ._progress import ProgressOption
@@ -20,7 +21,7 @@ def restore(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Engine = "badger",
+    engine: Engine | None = None,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
@@ -37,7 +38,8 @@ def restore(
     Args:
         paths: The full segment and its increments, in any order.
         dest: The datastore's directory, such as `/var/lib/evnode/data/evm-single`.
-        engine: `"badger"` (what a node opens) or `"rocksdb"` (our store: query it, serve it, apply increments to it).
+        engine: `"rocksdb"` (our store: query it, serve it, apply increments to it) or `"badger"` (what a node opens; not written
+            yet). It has to be said until there is a default.
         at_height: Cut the chain at this height; None: take it all.
         overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
         keep_replaced: Keep what stood there beside it; the result names it.
@@ -67,7 +69,7 @@ async def restore_async(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Engine = "badger",
+    engine: Engine | None = None,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
@@ -81,12 +83,34 @@ async def restore_async(
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    named = ("engine", "at_height", "overwrite", "keep_replaced", "owner", "dry_run", "memory_mib")
+    named = ("engine", "at_height", "overwrite", "keep_replaced", "dry_run", "memory_mib")
     return {
         "paths": paths_of(given["paths"]),
         "dest": os.fspath(given["dest"]),
+        "owner": None if given["owner"] is None else _owner(given["owner"]),
         **{name: given[name] for name in named},
     }
+
+
+def _owner(owner: str) -> tuple[int, int]:
+    """`user`, `user:group` or numbers, as numbers; without a group it is the user's own."""
+    import grp  # noqa: PLC0415  # costs import time; few restores name an owner
+    import pwd  # noqa: PLC0415
+
+    user, colon, group = owner.partition(":")
+    try:
+        account = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        uid, own_group = account.pw_uid, account.pw_gid
+    except KeyError:
+        if not user.isdecimal() or not colon:
+            raise InvalidArgument(f"expected a user of this machine as owner, found {user!r}") from None
+        uid, own_group = int(user), 0
+    if not colon:
+        return uid, own_group
+    try:
+        return uid, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise InvalidArgument(f"expected a group of this machine as owner, found {group!r}") from None
 
 
 def apply(paths: Paths, store: StrPath, *, progress: ProgressOption = None) -> Applied:

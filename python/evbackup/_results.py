@@ -41,6 +41,7 @@ def plain(value: object) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
+@dataclass(frozen=True, repr=False)
 class Result:
     """The parent of all results."""
 
@@ -65,7 +66,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON types; its fields are a contract: more may come, none goes."""
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
 
     def _short(self) -> str:
         raise NotImplementedError
@@ -84,7 +85,7 @@ class Result:
         rows = "".join(
             f"<tr><th style='text-align:left'>{field.name}</th><td style='text-align:left'>"
             f"{cell(getattr(self, field.name))}</td></tr>"
-            for field in fields(self)  # type: ignore[arg-type]
+            for field in fields(self)
         )
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
@@ -95,7 +96,7 @@ class Backup(Result):
 
     Attributes:
         path: The segment; None when it went to standard output.
-        kind: `"full"` or `"incremental"`.
+        kind: `"full"` or `"inc"`.
         bytes: Size of the segment.
         entries: Entries in it, tombstones included.
         since_version: What it follows, exclusive; 0 for a full backup.
@@ -261,11 +262,14 @@ class Restored(Result):
         engine: `"badger"` or `"rocksdb"`.
         dry_run: Nothing was written.
         segments: The segments it was made from, in order.
-        entries: Entries written.
-        bytes: Bytes of keys and values written.
+        entries: Entries written; of a plan, those that the manifests count.
+        bytes: Bytes of the segments.
+        last_version: The highest version in it.
         complete_version: The version up to which it misses nothing.
+        store_id: The new history that begins with it, as hex; empty in a plan.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        tip_height: The tip in it.
         complete_height: The highest height that is whole.
-        store_id: The new history that begins with it, as hex.
         replaced: Where the datastore that stood there is now, or None.
         notes: What a person should know, such as the command that removes the replaced one.
         elapsed_s: Seconds it took.
@@ -277,9 +281,12 @@ class Restored(Result):
     segments: tuple[Path, ...]
     entries: int
     bytes: int
+    last_version: int
     complete_version: int
+    store_id: str
+    deletes: str
+    tip_height: int
     complete_height: int
-    store_id: str | None
     replaced: Path | None
     notes: tuple[str, ...]
     elapsed_s: float
@@ -298,9 +305,13 @@ class Applied(Result):
     Attributes:
         path: The store.
         segments: The segments that were applied; those already in it are left out.
-        entries: Entries added.
-        bytes: Bytes of keys and values added.
-        complete_version: The version up to which the store now misses nothing.
+        entries: Entries that are new in it.
+        bytes: Bytes of the segments.
+        last_version: The highest version in it.
+        complete_version: The version up to which it now misses nothing.
+        store_id: Which history it belongs to, as hex.
+        new_history: Entries arrived below what it had shown, so that it began a new history: its next backup is a full one.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
         notes: What a person should know.
         elapsed_s: Seconds it took.
     """
@@ -309,7 +320,11 @@ class Applied(Result):
     segments: tuple[Path, ...]
     entries: int
     bytes: int
+    last_version: int
     complete_version: int
+    store_id: str
+    new_history: bool
+    deletes: str
     notes: tuple[str, ...]
     elapsed_s: float
 
@@ -326,7 +341,7 @@ class Segment(Result):
     Attributes:
         path: The segment.
         manifest: It has one.
-        kind: `"full"` or `"incremental"`.
+        kind: `"full"` or `"inc"`.
         bytes: Its size.
         entries: Entries in it.
         since_version: What it follows, exclusive.

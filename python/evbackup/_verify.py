@@ -91,7 +91,7 @@ def _inspected(found: dict[str, Any]) -> Segment | DatastoreInfo:
 
 
 def digest(
-    path: StrPath,
+    path: Paths,
     *,
     at: int | None = None,
     now: int | None = None,
@@ -101,9 +101,9 @@ def digest(
     """The logical digest: equal for a chain, a directory and a store that hold the same data.
 
     Args:
-        path: A segment or the directory of a datastore.
+        path: The directory of a datastore, or the segments of a chain.
         at: The version to look at; None: everything.
-        now: Unix seconds; entries that have expired then are left out. None: none are left out.
+        now: Unix seconds at which expiry is judged; None: now.
         history: Cover every entry, not only the newest live ones.
         progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
 
@@ -118,11 +118,11 @@ def digest(
         >>> evbackup.digest("full.badger") == evbackup.digest("/var/lib/restored")  # doctest: +SKIP
         True
     """
-    return str(wait(_evbackup.digest(os.fspath(path), at, now, history), progress))
+    return str(wait(_evbackup.digest(paths_of(path), at, now, history), progress))
 
 
 async def digest_async(
-    path: StrPath,
+    path: Paths,
     *,
     at: int | None = None,
     now: int | None = None,
@@ -130,4 +130,4 @@ async def digest_async(
     progress: ProgressOption = None,
 ) -> str:
     """`digest` for asyncio: same arguments, same result."""
-    return str(await wait_async(_evbackup.digest(os.fspath(path), at, now, history), progress))
+    return str(await wait_async(_evbackup.digest(paths_of(path), at, now, history), progress))

@@ -80,7 +80,7 @@ def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
                 click.echo(f"{'' if place else name:<{width}}  {line}", err=err)
 
 
-class Since(click.ParamType):
+class Since(click.ParamType[Any]):
     """A version, `auto`, or a segment."""
 
     name = "version|segment|auto"
@@ -90,7 +90,7 @@ class Since(click.ParamType):
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-class Trusted(click.ParamType):
+class Trusted(click.ParamType[Any]):
     """A height and a hash."""
 
     name = "height:hash"
@@ -105,7 +105,7 @@ class Trusted(click.ParamType):
         return int(height), trusted
 
 
-class Rate(click.ParamType):
+class Rate(click.ParamType[Any]):
     """Bytes per second, with k, M or G behind the number."""
 
     name = "bytes/s"
@@ -269,8 +269,6 @@ def backup(
     is the node's own RPC; with --home and --database it is that database's directory.
     """
     from . import _backup  # noqa: PLC0415
-    from ._job import wait  # noqa: PLC0415
-    from ._results import Backup  # noqa: PLC0415
 
     options: dict[str, Any] = {
         "since": since,
@@ -290,8 +288,7 @@ def backup(
     if output == "-":
         if sys.stdout.isatty():
             raise click.UsageError("A segment is no text: send standard output into a file or a pipe.")
-        job = _backup.stream(source, sys.stdout.fileno(), manifest, options)
-        _show(Backup._of(wait(job, not quiet)), as_json=as_json, err=True)
+        _show(_backup.stream(source, manifest, options, not quiet), as_json=as_json, err=True)
         return
     if manifest is not None:
         raise click.UsageError("--manifest goes with --output -; else it stands beside the segment.")

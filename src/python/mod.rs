@@ -4,10 +4,15 @@
 //! [`job::Job`] for each verb and turns results into dicts of JSON types and errors into the classes of
 //! `evbackup.errors`. No logic: what a verb does, it does in Rust without Python as well.
 
+mod backup;
 mod convert;
 mod error;
 mod job;
 mod probe;
+mod restore;
+mod serve;
+mod store;
+mod verify;
 
 use pyo3::prelude::*;
 
@@ -16,8 +21,13 @@ use pyo3::prelude::*;
 mod _evbackup {
     #[pymodule_export]
     use super::{
+        backup::backup,
         job::{Job, shutdown},
         probe::{kinds, probe},
+        restore::{apply_verb, restore_verb},
+        serve::{Server, serve_verb},
+        store::{Opened, Pages, open, sample_store},
+        verify::{digest_verb, inspect_verb, verify_verb},
     };
     use pyo3::prelude::*;
 

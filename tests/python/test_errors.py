@@ -89,8 +89,8 @@ def test_errors_pickle(code: str) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert (str(again), again.as_dict()) == (str(error), error.as_dict())
-    if isinstance(error, OSError):
-        assert (again.errno, again.filename) == (error.errno, error.filename)
+    for name in ("errno", "filename", "strerror"):
+        assert getattr(again, name, None) == getattr(error, name, None)
 
 
 def test_errors_cross_processes() -> None:
