@@ -13,7 +13,7 @@ from ._backup import backup, backup_async
 from ._evbackup import __version__
 from ._progress import Progress
 from ._restore import apply, apply_async, restore, restore_async
-from ._results import Applied, Backup, DatastoreInfo, Finding, Report, Restored, Result, Segment
+from ._results import Applied, AppliedSegment, Backup, DatastoreInfo, Finding, Report, Restored, Result, Segment
 from ._serve import Server, serve
 from ._store import Datastore, Entry, open  # noqa: A004  # read as evbackup.open
 from ._types import Tls
@@ -36,6 +36,7 @@ from .errors import (
 
 __all__ = [
     "Applied",
+    "AppliedSegment",
     "Backup",
     "DamagedError",
     "Datastore",

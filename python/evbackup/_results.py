@@ -336,48 +336,85 @@ class Applied(Result):
 
 @dataclass(frozen=True, repr=False)
 class Segment(Result):
-    """What `inspect` reads from a segment and its manifest; None where only a manifest could tell.
+    """What `inspect` reads from a segment: its manifest, or without one its bytes.
 
     Attributes:
         path: The segment.
-        manifest: It has one.
-        kind: `"full"` or `"inc"`.
+        has_manifest: A manifest lies beside it.
+        kind: `"full"`, `"inc"`, or `"unknown"` without a manifest.
         bytes: Its size.
         entries: Entries in it.
+        frames: Frames in it.
+        runs: Its sorted runs, or None where they are not known.
         since_version: What it follows, exclusive.
         last_version: The highest version in it.
-        complete_version: Up to this version it surely misses nothing.
-        next_since: Where the next increment has to begin.
+        complete_version: Up to this version it surely misses nothing, or None where nobody says so.
+        next_since: Where the next increment has to begin, or None where nobody says so.
+        pinned: It was read at one version.
+        store_id: Which history of versions it belongs to, as hex, or None.
+        parent: The digest of the segment that it follows, or None.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        listed: Live keys listed beside it.
+        announced_height: The tip when the backup began.
         tip_height: The tip inside it.
         complete_height: The highest height that is whole in it.
-        deletes: `"exact"`, `"derived"` or `"unknown"`.
-        sha256: Of its bytes, as the manifest says.
-        source: Where it came from.
-        started_at: When the backup began, RFC 3339.
-        tool: What wrote it.
+        sha256: Of its bytes, as the manifest says, or None.
+        source: Where it came from, or None.
+        started_at: When the backup began, RFC 3339, or None.
+        tool: What wrote it, or None.
+        notes: What its maker noted.
+        findings: What is wrong with it, as far as it was looked at.
     """
 
     path: Path
-    manifest: bool
-    kind: str | None
+    has_manifest: bool
+    kind: str
     bytes: int
-    entries: int | None
-    since_version: int | None
-    last_version: int | None
+    entries: int
+    frames: int
+    runs: int | None
+    since_version: int
+    last_version: int
     complete_version: int | None
     next_since: int | None
-    tip_height: int | None
-    complete_height: int | None
-    deletes: str | None
+    pinned: bool
+    store_id: str | None
+    parent: str | None
+    deletes: str
+    listed: int
+    announced_height: int
+    tip_height: int
+    complete_height: int
     sha256: str | None
     source: str | None
     started_at: str | None
     tool: str | None
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     _paths = frozenset({"path"})
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding}
 
     def _short(self) -> str:
-        return f"{self.path}: {self.kind or 'no manifest'}, {size(self.bytes)}"
+        return f"{self.kind} {self.path}: {size(self.bytes)}, {self.entries:,} entries, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class AppliedSegment(Result):
+    """One segment that a store took.
+
+    Attributes:
+        sha256: Its digest, as hex.
+        store_id: The store id of its source, as hex; empty when it had none.
+        complete_version: Up to this version it missed nothing.
+    """
+
+    sha256: str
+    store_id: str
+    complete_version: int
+
+    def _short(self) -> str:
+        return f"{self.sha256[:12]} to version {self.complete_version:,}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -388,21 +425,30 @@ class DatastoreInfo(Result):
         path: Its directory.
         engine: `"badger"` or `"rocksdb"`.
         store_id: Which history of versions it belongs to, as hex.
-        bytes: About how large it is.
-        complete_version: The version up to which it misses nothing.
-        tip_height: The tip in it.
+        pinned_version: Entries above this version are not shown.
+        last_version: The highest version in it.
+        entries: Entries, all versions.
+        bytes: Bytes of their keys and values.
+        disk_bytes: Bytes on the disk.
         deletes: `"exact"`, `"derived"` or `"unknown"`.
+        tip_height: The tip in it.
+        applied: What was applied to it, oldest first.
     """
 
     path: Path
     engine: str
     store_id: str
+    pinned_version: int
+    last_version: int
+    entries: int
     bytes: int
-    complete_version: int
-    tip_height: int
+    disk_bytes: int
     deletes: str
+    tip_height: int
+    applied: tuple[AppliedSegment, ...]
 
     _paths = frozenset({"path"})
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"applied": AppliedSegment}
 
     def _short(self) -> str:
-        return f"{self.path} ({self.engine}): version {self.complete_version:,}, height {self.tip_height:,}"
+        return f"{self.path} ({self.engine}): {self.entries:,} entries, version {self.pinned_version:,}, height {self.tip_height:,}"

@@ -29,8 +29,7 @@ class Entry:
     Attributes:
         key: The key.
         version: Badger's version: higher is newer.
-        value: The value; empty for a delete.
-        deleted: It says that the key is gone.
+        value: The value.
         user_meta: The application's byte.
         expires_at: Unix seconds, 0 for never.
     """
@@ -38,7 +37,6 @@ class Entry:
     key: bytes
     version: int
     value: bytes
-    deleted: bool
     user_meta: int
     expires_at: int
 
@@ -58,28 +56,32 @@ class Datastore:
             version: The newest at this version or below; None: the newest of all.
 
         Returns:
-            The entry, a delete included, or None when there is none.
+            The entry, or None when there is none or it was deleted.
         """
-        found = self._native.get(_key(key), version)
+        found = wait(self._native.get(_bytes(key), version))
         return None if found is None else Entry(*found)
 
-    def prefix(self, prefix: bytes | str = b"") -> Iterator[Entry]:
-        """The entries whose key begins with `prefix`: keys ascending, versions of a key descending, deletes included.
+    def prefix(self, prefix: bytes | str = b"", *, version: int | None = None) -> Iterator[Entry]:
+        """The newest live entries of the keys that begin with `prefix`, in key order.
 
         Args:
             prefix: The beginning of the keys; a text is taken as UTF-8.
+            version: The newest at this version or below; None: the newest of all.
 
         Yields:
             The entries, read in pages as they are asked for.
         """
-        pages = self._native.prefix(_key(prefix))
-        while page := pages.next_page(PAGE):
+        after: bytes | None = None
+        while True:
+            page, after = wait(self._native.page(_bytes(prefix), after, version, PAGE))
             for entry in page:
                 yield Entry(*entry)
+            if after is None:
+                return
 
     def info(self) -> DatastoreInfo:
         """What `inspect` says of it."""
-        return DatastoreInfo._of(self._native.info())
+        return DatastoreInfo._of(wait(self._native.info()))
 
     def close(self) -> None:
         """Lets go of the files; a second time does nothing."""
@@ -106,7 +108,7 @@ class Datastore:
         return f"<Datastore {self.path}>"
 
 
-def _key(key: bytes | str) -> bytes:
+def _bytes(key: bytes | str) -> bytes:
     return key.encode() if isinstance(key, str) else key
 
 

@@ -86,8 +86,8 @@ async def inspect_async(path: StrPath) -> Segment | DatastoreInfo:
 
 
 def _inspected(found: dict[str, Any]) -> Segment | DatastoreInfo:
-    ((what, values),) = found.items()
-    return Segment._of(values) if what == "segment" else DatastoreInfo._of(values)
+    made: type[Segment | DatastoreInfo] = Segment if found.pop("type") == "segment" else DatastoreInfo
+    return made._of(found)
 
 
 def digest(

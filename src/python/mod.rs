@@ -26,7 +26,7 @@ mod _evbackup {
         probe::{kinds, probe},
         restore::{apply_verb, restore_verb},
         serve::{Server, serve_verb},
-        store::{Opened, Pages, open, sample_store},
+        store::{Opened, open_verb},
         verify::{digest_verb, inspect_verb, verify_verb},
     };
     use pyo3::prelude::*;

@@ -29,7 +29,7 @@ pub(crate) fn verify_verb(
 #[pyfunction]
 #[pyo3(name = "inspect")]
 pub(crate) fn inspect_verb(path: PathBuf) -> Job {
-    Job::new(move |_| inspect::run(path), convert::result)
+    Job::new(move |progress| inspect::run(path, progress), convert::result)
 }
 
 /// A job that takes the logical digest.
