@@ -35,7 +35,8 @@ pub(crate) struct Given {
 
 /// A job that takes a backup.
 #[pyfunction]
-pub(crate) fn backup(options: Given) -> PyResult<Job> {
+#[pyo3(name = "backup")]
+pub(crate) fn backup_verb(options: Given) -> PyResult<Job> {
     let options = options.understood()?;
     Ok(Job::new(move |progress| backup::run(options, progress), convert::result))
 }
@@ -45,7 +46,11 @@ impl Given {
         let on_mismatch_full = match self.on_mismatch.as_str() {
             "error" => false,
             "full" => true,
-            other => return Err(Error::invalid(format!("expected \"error\" or \"full\" for on_mismatch, found {other:?}"))),
+            other => {
+                return Err(Error::invalid(format!(
+                    "expected \"error\" or \"full\" for on_mismatch, found {other:?}"
+                )));
+            }
         };
         Ok(Options {
             origin: self.origin()?,
@@ -87,7 +92,8 @@ impl Given {
             "stdout" => {
                 // The descriptor itself: Rust's own standard output looks for line ends in what passes.
                 let stdout = std::io::stdout().as_fd().try_clone_to_owned();
-                let stdout = stdout.map_err(|error| Error::from_io(error, "write to it", "standard output"))?;
+                let stdout =
+                    stdout.map_err(|error| Error::from_io(error, "write to it", "standard output"))?;
                 let writer: Box<dyn Write + Send> = Box::new(File::from(stdout));
                 Output::Stream { writer: Arc::new(Mutex::new(writer)), manifest: self.manifest.clone() }
             }

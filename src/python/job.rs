@@ -67,16 +67,17 @@ impl Job {
     /// Waits for the result with the GIL released. `on_progress`, called without arguments at most ten times a second and once
     /// at the end, looks at `state()`; what it raises, and what a signal handler raises, cancels the work.
     #[pyo3(signature = (on_progress=None))]
-    fn wait(&self, py: Python<'_>, on_progress: Option<Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+    fn wait(&self, py: Python<'_>, on_progress: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let runtime = runtime()?;
         let mut task = self.start(&runtime)?;
         let look = |py: Python<'_>| {
             py.check_signals()?;
-            on_progress.as_ref().map_or(Ok(()), |callback| callback.call0().map(drop))
+            on_progress.map_or(Ok(()), |callback| callback.call0().map(drop))
         };
         loop {
-            let ended =
-                py.detach(|| runtime.block_on(async { tokio::time::timeout(TICK, &mut task.handle).await.ok() }));
+            let ended = py.detach(|| {
+                runtime.block_on(async { tokio::time::timeout(TICK, &mut task.handle).await.ok() })
+            });
             let looked = look(py);
             match (ended, looked) {
                 (Some(ended), Ok(())) => return finish(py, ended),
@@ -84,7 +85,9 @@ impl Job {
                 (None, Ok(())) => {}
                 (None, Err(raised)) => {
                     task.cancel();
-                    let _ = py.detach(|| runtime.block_on(async { tokio::time::timeout(GRACE, &mut task.handle).await }));
+                    let _ = py.detach(|| {
+                        runtime.block_on(async { tokio::time::timeout(GRACE, &mut task.handle).await })
+                    });
                     return Err(raised);
                 }
             }
@@ -167,8 +170,11 @@ fn refuse_forked(py: Python<'_>) -> PyResult<()> {
     if *OWNER.get_or_init(|| process) == process {
         return Ok(());
     }
-    let error = Error::unsupported("expected asyncio in the process that imported evbackup, found a forked child")
-        .with_hint("start workers with the spawn or forkserver method, or call the function without _async");
+    let error =
+        Error::unsupported("expected asyncio in the process that imported evbackup, found a forked child")
+            .with_hint(
+                "start workers with the spawn or forkserver method, or call the function without _async",
+            );
     Err(to_python(py, &error))
 }
 

@@ -21,12 +21,12 @@ use pyo3::prelude::*;
 mod _evbackup {
     #[pymodule_export]
     use super::{
-        backup::backup,
+        backup::backup_verb,
         job::{Job, shutdown},
         probe::{kinds, probe},
         restore::{apply_verb, restore_verb},
         serve::{Server, serve_verb},
-        store::{Opened, open_verb},
+        store::{Opened, open_verb, sample_store},
         verify::{digest_verb, inspect_verb, verify_verb},
     };
     use pyo3::prelude::*;
@@ -45,6 +45,9 @@ fn log_to_python(py: Python<'_>) {
     let logger = pyo3_log::Logger::new(py, pyo3_log::Caching::Loggers);
     // A second interpreter in this process finds the first one's logger in place: then that one stays.
     let _ = logger.map(|logger| {
-        logger.filter(log::LevelFilter::Warn).filter_target("evbackup".to_owned(), log::LevelFilter::Debug).install()
+        logger
+            .filter(log::LevelFilter::Warn)
+            .filter_target("evbackup".to_owned(), log::LevelFilter::Debug)
+            .install()
     });
 }

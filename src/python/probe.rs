@@ -50,7 +50,9 @@ fn work(progress: &Progress, seconds: f64, held: Option<PathBuf>) -> Result<Valu
         std::thread::sleep(Duration::from_millis(5));
         progress.add(1024, 1);
     }
-    Ok(json!({ "entries": progress.state().entries, "seconds": seconds, "none": null, "list": [-1, true, "text"] }))
+    Ok(
+        json!({ "entries": progress.state().entries, "seconds": seconds, "none": null, "list": [-1, true, "text"] }),
+    )
 }
 
 fn fail(code: Option<&str>) -> Result<()> {

@@ -41,7 +41,11 @@ pub(crate) fn serve_verb(options: Given) -> Job {
         move |_| serve::run(options),
         |py, server| {
             let address = server.address().to_string();
-            let server = Server { address, running: Arc::new(Mutex::new(Some(server))), stopping: CancellationToken::new() };
+            let server = Server {
+                address,
+                running: Arc::new(Mutex::new(Some(server))),
+                stopping: CancellationToken::new(),
+            };
             Ok(Py::new(py, server)?.into_any())
         },
     )

@@ -4,6 +4,7 @@ use super::convert;
 use super::job::Job;
 use crate::entry::OwnedEntry;
 use crate::error::{Error, Result};
+use crate::flow::sample::{self, Shape};
 use crate::flow::work;
 use crate::inspect;
 use crate::open::{self, Page};
@@ -19,6 +20,24 @@ pub(crate) fn open_verb(path: PathBuf) -> Job {
     Job::new(
         move |_| open::open(path),
         |py, opened| Ok(Py::new(py, Opened(Mutex::new(Some(opened))))?.into_any()),
+    )
+}
+
+/// A job that makes a store with a sample chain, or adds blocks to it; for the demo and the tests.
+#[pyfunction]
+#[pyo3(signature = (path, blocks, data_bytes=400))]
+pub(crate) fn sample_store(path: PathBuf, blocks: u64, data_bytes: usize) -> Job {
+    let shape = Shape { data_bytes };
+    let make = move || {
+        if path.exists() {
+            sample::extend(&path, blocks, shape)
+        } else {
+            sample::create(&path, blocks, shape)
+        }
+    };
+    Job::new(
+        move |progress| work::blocking(progress, move |_| make().map(|written| written.entries)),
+        convert::result,
     )
 }
 
@@ -40,13 +59,21 @@ impl Opened {
         let opened = self.open()?;
         Ok(Job::new(
             move |_| async move { opened.get(key, version).await },
-            |py, found| found.map_or_else(|| Ok(py.None()), |entry| Ok(python_entry(py, &entry)?.unbind().into_any())),
+            |py, found| {
+                found.map_or_else(|| Ok(py.None()), |entry| Ok(python_entry(py, &entry)?.unbind().into_any()))
+            },
         ))
     }
 
     /// A job that reads some of the newest live entries with a prefix, and the key to go on after.
     #[pyo3(signature = (prefix, after, version, limit))]
-    fn page(&self, prefix: Vec<u8>, after: Option<Vec<u8>>, version: Option<u64>, limit: usize) -> PyResult<Job> {
+    fn page(
+        &self,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        version: Option<u64>,
+        limit: usize,
+    ) -> PyResult<Job> {
         let opened = self.open()?;
         Ok(Job::new(move |_| async move { opened.page(prefix, after, version, limit).await }, python_page))
     }

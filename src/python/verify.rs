@@ -19,7 +19,11 @@ pub(crate) fn verify_verb(
     let level = match level {
         "quick" => verify::Level::Quick,
         "full" => verify::Level::Full,
-        other => return Err(Error::invalid(format!("expected \"quick\" or \"full\" for level, found {other:?}")).into()),
+        other => {
+            return Err(
+                Error::invalid(format!("expected \"quick\" or \"full\" for level, found {other:?}")).into()
+            );
+        }
     };
     let options = verify::Options { paths, level, chain, trusted };
     Ok(Job::new(move |progress| verify::run(options, progress), convert::result))

@@ -17,7 +17,7 @@ from support import BLOCKS, ROOT, Peer, grow
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a linked chain; nobody writes to it."""
     store = tmp_path_factory.mktemp("sample") / "store"
-    grow(store, BLOCKS, 1)
+    grow(store, BLOCKS)
     return store
 
 
@@ -38,10 +38,10 @@ def server(sample: Path) -> Iterator[evbackup.Server]:
 def chain(tmp_path: Path) -> list[evbackup.Backup]:
     """A full backup and two increments of a store that grows."""
     store = tmp_path / "growing"
-    grow(store, 30, 1)
+    grow(store, 30)
     made = [evbackup.backup(store, tmp_path / "full.badger")]
     for number in (1, 2):
-        grow(store, 10, 21 + number * 10)
+        grow(store, 10)
         made.append(evbackup.backup(store, tmp_path / f"inc{number}.badger", since=made[-1]))
     return made
 

@@ -13,9 +13,9 @@ BLOCKS = 200
 TOKEN = "a token of 32 characters, or so.."
 
 
-def grow(store: Path, blocks: int, start: int) -> None:
-    """Makes a store with a sample chain of blocks `start` and up, or adds them to it."""
-    wait(_evbackup.sample_store(str(store), blocks, start))
+def grow(store: Path, blocks: int) -> None:
+    """Makes a store with a sample chain, or adds blocks to it."""
+    wait(_evbackup.sample_store(str(store), blocks))
 
 
 class Peer:
@@ -64,7 +64,7 @@ class PeerServer:
         assert answer["ok"], answer
         return answer
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "PeerServer":  # noqa: PYI034  # Self needs Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -46,9 +46,9 @@ def test_wire_and_directory_give_the_same(server: evbackup.Server, sample: Path,
 
 def test_increments_follow_in_every_form(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    grow(store, 20, 1)
+    grow(store, 20)
     full = evbackup.backup(store, tmp_path / "full.badger")
-    grow(store, 5, 21)
+    grow(store, 5)
     forms: dict[str, Any] = {"backup": full, "path": full.path, "text": str(full.path)}
     made = [evbackup.backup(store, tmp_path / f"{name}.badger", since=since) for name, since in forms.items()]
     assert {one.since_version for one in made} == {full.next_since}
@@ -62,7 +62,7 @@ def test_nothing_new_keeps_the_chain_usable(chain: list[Backup], tmp_path: Path)
     empty = evbackup.backup(tmp_path / "growing", tmp_path / "empty.badger", since=chain[-1])
     assert (empty.kind, empty.entries) == ("inc", 0)
     assert empty.next_since == chain[-1].next_since
-    grow(tmp_path / "growing", 2, 51)
+    grow(tmp_path / "growing", 2)
     after = evbackup.backup(tmp_path / "growing", tmp_path / "after.badger", since=empty)
     assert evbackup.verify([*chain, empty, after]).ok
 
@@ -80,7 +80,7 @@ def test_a_folder_and_auto(sample: Path, tmp_path: Path) -> None:
 
 
 def test_on_mismatch(tmp_path: Path, full: Backup) -> None:
-    grow(tmp_path / "another", 10, 1)
+    grow(tmp_path / "another", 10)
     with pytest.raises(evbackup.MismatchError):
         evbackup.backup(tmp_path / "another", tmp_path / "inc.badger", since=full)
     made = evbackup.backup(tmp_path / "another", tmp_path / "inc.badger", since=full, on_mismatch="full")

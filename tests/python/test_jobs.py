@@ -77,7 +77,7 @@ def test_progress_is_called_at_most_ten_times_a_second() -> None:
 
     wait(_evbackup.probe(0.55), look)
     assert 3 <= len(seen) <= 7
-    assert all(after - before > 0.08 for before, after in itertools.pairwise(times))
+    assert all(after - before > 0.08 for before, after in itertools.pairwise(times[:-1]))
     last = seen[-1]
     assert (last.phase, last.total_bytes, last.height) == ("writing", 1 << 20, 7)
     assert [one.bytes for one in seen] == sorted(one.bytes for one in seen)
