@@ -54,7 +54,7 @@ lint-python: develop
 	$(call step,mypy)
 	@$(bin)/mypy
 	$(call step,stubtest)
-	@$(bin)/stubtest evbackup
+	@$(bin)/stubtest --mypy-config-file pyproject.toml evbackup
 
 test-python: develop ## The Python tests; those against real peers when Go is there
 	$(call step,pytest)

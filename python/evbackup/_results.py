@@ -8,8 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from typing_extensions import Self
-
 from .errors import DamagedError
 
 R = TypeVar("R", bound="Result")
@@ -50,7 +48,7 @@ class Result:
     _nested: ClassVar[Mapping[str, type[Result]]] = {}
 
     @classmethod
-    def _of(cls, values: Mapping[str, Any]) -> Self:
+    def _of(cls: type[R], values: Mapping[str, Any]) -> R:
         """Makes the result from what the native module gives: lists become tuples, some texts paths."""
 
         def typed(name: str, value: Any) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from typing_extensions import Self
-
 from . import _evbackup
 from ._job import wait, wait_async
 
@@ -35,13 +33,13 @@ class Server:
         """Waits until it is stopped, or for Ctrl-C."""
         wait(self._native.stopped())
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Server:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Server:
         return self
 
     async def __aexit__(

@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from typing_extensions import Self
-
 from . import _evbackup
 from ._job import wait
 from ._results import DatastoreInfo
@@ -87,13 +85,13 @@ class Datastore:
         """Lets go of the files; a second time does nothing."""
         self._native.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Datastore:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Datastore:
         return self
 
     async def __aexit__(

@@ -64,7 +64,7 @@ class PeerServer:
         assert answer["ok"], answer
         return answer
 
-    def __enter__(self) -> "PeerServer":  # noqa: PYI034  # Self needs Python 3.11
+    def __enter__(self) -> "PeerServer":  # Self needs Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
