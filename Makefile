@@ -1,0 +1,92 @@
+# Each target runs alone and does its own set-up; `make help` lists them. Needs Rust, Python 3.10 or newer, a C++ compiler; Go for
+# the tests against real peers.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+# Seconds for each fuzz target.
+FUZZ_S ?= 20
+
+bin := $(VENV)/bin
+backend := python/build_backend/evbuild.py
+# Every build sees the same variables, so that nothing is compiled twice: see the backend.
+run := $(bin)/python $(backend) run
+step = @printf '\n==> %s\n' "$(1)"
+export VIRTUAL_ENV := $(abspath $(VENV))
+export EVBACKUP_FUZZ_S := $(FUZZ_S)
+
+.PHONY: help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: develop ## Build, install into a local venv and show the whole round: back up, verify, restore, compare
+	@$(bin)/evbackup demo
+
+test: ## Everything that must hold: formats, lints, types, all tests
+	@$(PYTHON) $(backend) check rust cxx
+	@$(MAKE) --no-print-directory lint-rust test-rust lint-python test-python
+	@printf '\n==> make test: all good%s\n' "$$(command -v go >/dev/null || echo ', but the tests against real peers were skipped: go is missing')"
+
+lint: lint-rust lint-python ## Formats, clippy, rustdoc, ruff, mypy, stubtest
+
+lint-rust: $(VENV)/tools
+	$(call step,rustfmt)
+	@cargo fmt --check
+	$(call step,clippy)
+	@$(run) cargo clippy --locked --tests -- -D warnings
+	@PYO3_BUILD_EXTENSION_MODULE=1 $(run) cargo clippy --locked --lib --features python -- -D warnings
+
+test-rust: $(VENV)/tools ## The Rust tests, without an interpreter
+	$(call step,cargo test)
+	@$(run) cargo test --locked
+
+docs: $(VENV)/tools ## The Rust documentation; warnings are errors
+	$(call step,rustdoc)
+	@RUSTDOCFLAGS='-D warnings' $(run) cargo doc --locked --no-deps
+
+lint-python: develop
+	$(call step,ruff)
+	@$(bin)/ruff check
+	@$(bin)/ruff format --check
+	$(call step,mypy)
+	@$(bin)/mypy
+	$(call step,stubtest)
+	@$(bin)/stubtest --mypy-config-file pyproject.toml evbackup
+
+test-python: develop ## The Python tests; those against real peers when Go is there
+	$(call step,pytest)
+	@$(bin)/pytest
+
+develop: $(VENV)/tools
+	$(call step,maturin develop)
+	@$(run) $(bin)/maturin develop --quiet
+
+wheel: $(VENV)/tools ## A release wheel in dist/
+	$(call step,maturin build)
+	@$(run) $(bin)/maturin build --release --out dist
+
+bench: $(VENV)/tools ## The table of measured figures against their bars (release build)
+	$(call step,maturin develop --release)
+	@$(run) $(bin)/maturin develop --quiet --release
+	$(call step,bench)
+	@$(run) $(bin)/python tests/bench/run.py
+
+fuzz: $(VENV)/tools ## Fuzz each target for FUZZ_S seconds, from the kept corpus
+	$(call step,fuzz: $(FUZZ_S) s for each target)
+	@$(run) cargo test --locked --test rust fuzz -- --ignored --nocapture
+
+clean: ## Remove what was built in this checkout (the cache in ~/.cache/evbackup stays)
+	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache python/evbackup/*.so
+	find python tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The Python tools, with the versions of pyproject.toml.
+$(VENV)/tools: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else f"expected Python 3.10 or newer, found {sys.version.split()[0]}: set PYTHON")'
+	@$(PYTHON) $(backend) check rust cxx
+	@$(PYTHON) -m venv $(VENV) || { echo 'python3 -m venv does not work: install it, for example with `apt-get install python3-venv`' >&2; exit 1; }
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check pip==26.3
+	@$(bin)/pip install --quiet --group tools
+	@touch $@

@@ -1,0 +1,80 @@
+"""Hot backups, proof and restore of an ev-node's BadgerDB.
+
+Example:
+    >>> import evbackup
+    >>> full = evbackup.backup("node:7331", "full.badger")  # doctest: +SKIP
+    >>> evbackup.verify(full).raise_for_findings()  # doctest: +SKIP
+    >>> evbackup.restore(full, "restored", engine="rocksdb")  # doctest: +SKIP
+
+Every verb has an `…_async` twin. Failures are the classes of `evbackup.errors`; logs go to `logging.getLogger("evbackup")`.
+"""
+
+from ._backup import backup, backup_async
+from ._evbackup import __version__
+from ._progress import Progress
+from ._restore import apply, apply_async, restore, restore_async
+from ._results import Applied, AppliedSegment, Backup, DatastoreInfo, Finding, Report, Restored, Result, Segment
+from ._serve import Server, serve
+from ._store import Datastore, Entry, open  # noqa: A004  # read as evbackup.open
+from ._types import Tls
+from ._verify import digest, digest_async, inspect, inspect_async, verify, verify_async
+from .errors import (
+    DamagedError,
+    DeniedError,
+    EvbackupError,
+    ExistsError,
+    IncompleteError,
+    InvalidArgument,
+    IoError,
+    LockedError,
+    MismatchError,
+    MissingError,
+    NoSpaceError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+__all__ = [
+    "Applied",
+    "AppliedSegment",
+    "Backup",
+    "DamagedError",
+    "Datastore",
+    "DatastoreInfo",
+    "DeniedError",
+    "Entry",
+    "EvbackupError",
+    "ExistsError",
+    "Finding",
+    "IncompleteError",
+    "InvalidArgument",
+    "IoError",
+    "LockedError",
+    "MismatchError",
+    "MissingError",
+    "NoSpaceError",
+    "Progress",
+    "Report",
+    "Restored",
+    "Result",
+    "Segment",
+    "Server",
+    "Tls",
+    "UnavailableError",
+    "UnsupportedError",
+    "__version__",
+    "apply",
+    "apply_async",
+    "backup",
+    "backup_async",
+    "digest",
+    "digest_async",
+    "inspect",
+    "inspect_async",
+    "open",
+    "restore",
+    "restore_async",
+    "serve",
+    "verify",
+    "verify_async",
+]

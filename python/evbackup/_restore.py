@@ -1,0 +1,140 @@
+"""`restore`, `apply` and their twins: what writes a datastore."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from . import _evbackup
+from ._job import wait, wait_async
+from ._results import Applied, Restored
+from ._types import Paths, StrPath, paths_of
+from .errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from ._progress import ProgressOption
+
+Engine: TypeAlias = Literal["badger", "rocksdb"]
+
+
+def restore(
+    paths: Paths,
+    dest: StrPath,
+    *,
+    engine: Engine | None = None,
+    at_height: int | None = None,
+    overwrite: bool = False,
+    keep_replaced: bool = True,
+    owner: str | None = None,
+    dry_run: bool = False,
+    memory_mib: int = 256,
+    progress: ProgressOption = None,
+) -> Restored:
+    """Makes a datastore from a full segment and the increments that follow it.
+
+    It is built beside `dest`, proven while it is read, and takes its name only when it is whole and on the disk. What stood
+    there is kept beside it.
+
+    Args:
+        paths: The full segment and its increments, in any order.
+        dest: The datastore's directory, such as `/var/lib/evnode/data/evm-single`.
+        engine: `"rocksdb"` (our store: query it, serve it, apply increments to it) or `"badger"` (what a node opens; not written
+            yet). It has to be said until there is a default.
+        at_height: Cut the chain at this height; None: take it all.
+        overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
+        keep_replaced: Keep what stood there beside it; the result names it.
+        owner: `user` or `user:group` of the new files; None: as what is replaced, else as the parent directory.
+        dry_run: Only plan: what would be read, written and replaced.
+        memory_mib: Memory to use at most, in MiB.
+        progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
+
+    Returns:
+        What was made, or with `dry_run` what would be.
+
+    Raises:
+        MissingError: A segment, or a link of the chain, is not there.
+        MismatchError: A segment does not belong to the chain.
+        DamagedError: A segment is not what its manifest says; nothing was written.
+        ExistsError: There is something at `dest`, or it may not be replaced.
+        LockedError: A running node holds `dest`.
+        NoSpaceError: It would not fit.
+
+    Example:
+        >>> evbackup.restore(["full.badger", "inc1.badger"], "restored", engine="rocksdb")  # doctest: +SKIP
+    """
+    return Restored._of(wait(_evbackup.restore(_options(locals())), progress))
+
+
+async def restore_async(
+    paths: Paths,
+    dest: StrPath,
+    *,
+    engine: Engine | None = None,
+    at_height: int | None = None,
+    overwrite: bool = False,
+    keep_replaced: bool = True,
+    owner: str | None = None,
+    dry_run: bool = False,
+    memory_mib: int = 256,
+    progress: ProgressOption = None,
+) -> Restored:
+    """`restore` for asyncio: same arguments, same result; cancelling the task leaves nothing behind."""
+    return Restored._of(await wait_async(_evbackup.restore(_options(locals())), progress))
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    named = ("engine", "at_height", "overwrite", "keep_replaced", "dry_run", "memory_mib")
+    return {
+        "paths": paths_of(given["paths"]),
+        "dest": os.fspath(given["dest"]),
+        "owner": None if given["owner"] is None else _owner(given["owner"]),
+        **{name: given[name] for name in named},
+    }
+
+
+def _owner(owner: str) -> tuple[int, int]:
+    """`user`, `user:group` or numbers, as numbers; without a group it is the user's own."""
+    import grp  # noqa: PLC0415  # costs import time; few restores name an owner
+    import pwd  # noqa: PLC0415
+
+    user, colon, group = owner.partition(":")
+    try:
+        account = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+        uid, own_group = account.pw_uid, account.pw_gid
+    except KeyError:
+        if not user.isdecimal() or not colon:
+            raise InvalidArgument(f"expected a user of this machine as owner, found {user!r}") from None
+        uid, own_group = int(user), 0
+    if not colon:
+        return uid, own_group
+    try:
+        return uid, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise InvalidArgument(f"expected a group of this machine as owner, found {group!r}") from None
+
+
+def apply(paths: Paths, store: StrPath, *, progress: ProgressOption = None) -> Applied:
+    """Adds increments to a store that is there; all of them or none.
+
+    Args:
+        paths: The increments, in any order; those already in the store are left out.
+        store: The directory of a store (engine `"rocksdb"`).
+        progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
+
+    Returns:
+        What was added.
+
+    Raises:
+        MissingError: There is a gap between the store and the increments.
+        MismatchError: They do not belong to this store.
+        LockedError: Another process holds the store.
+
+    Example:
+        >>> evbackup.apply("inc2.badger", "restored")  # doctest: +SKIP
+    """
+    return Applied._of(wait(_evbackup.apply(paths_of(paths), os.fspath(store)), progress))
+
+
+async def apply_async(paths: Paths, store: StrPath, *, progress: ProgressOption = None) -> Applied:
+    """`apply` for asyncio: same arguments, same result."""
+    return Applied._of(await wait_async(_evbackup.apply(paths_of(paths), os.fspath(store)), progress))

@@ -1,0 +1,452 @@
+"""What the verbs return: frozen, comparable, picklable, with a short `repr`, a table in a notebook and a dict of JSON types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from .errors import DamagedError
+
+R = TypeVar("R", bound="Result")
+
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: float) -> str:
+    """A number of bytes for people: `1.5 GB`."""
+    unit = 0
+    while count >= 999.5 and unit < len(UNITS) - 1:  # noqa: PLR2004  # the last that rounds to three digits
+        count /= 1000
+        unit += 1
+    return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.3g} {UNITS[unit]}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def plain(value: object) -> Any:
+    """A value as JSON types."""
+    if isinstance(value, Result):
+        return value.as_dict()
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """The parent of all results."""
+
+    # Fields that hold a path, and fields that hold results.
+    _paths: ClassVar[frozenset[str]] = frozenset()
+    _nested: ClassVar[Mapping[str, type[Result]]] = {}
+
+    @classmethod
+    def _of(cls: type[R], values: Mapping[str, Any]) -> R:
+        """Makes the result from what the native module gives: lists become tuples, some texts paths."""
+
+        def typed(name: str, value: Any) -> Any:
+            if value is None:
+                return None
+            if name in cls._paths:
+                return tuple(map(Path, value)) if isinstance(value, list) else Path(value)
+            if nested := cls._nested.get(name):
+                return tuple(map(nested._of, value)) if isinstance(value, list) else nested._of(value)
+            return tuple(value) if isinstance(value, list) else value
+
+        return cls(**{name: typed(name, value) for name, value in values.items()})
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as JSON types; its fields are a contract: more may come, none goes."""
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+
+    def _short(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._short()}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape  # noqa: PLC0415  # costs import time; only notebooks come here
+
+        def cell(value: object) -> str:
+            if isinstance(value, tuple):
+                return "<br>".join(cell(item) for item in value)
+            return escape("" if value is None else repr(value) if isinstance(value, Result) else str(value))
+
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{field.name}</th><td style='text-align:left'>"
+            f"{cell(getattr(self, field.name))}</td></tr>"
+            for field in fields(self)
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+@dataclass(frozen=True, repr=False)
+class Backup(Result):
+    """What `backup` made. It may stand wherever a segment's path may, and as `since`.
+
+    Attributes:
+        path: The segment; None when it went to standard output.
+        kind: `"full"` or `"inc"`.
+        bytes: Size of the segment.
+        entries: Entries in it, tombstones included.
+        since_version: What it follows, exclusive; 0 for a full backup.
+        last_version: The highest version in it.
+        complete_version: Up to this version it surely misses nothing.
+        next_since: Where the next increment has to begin.
+        announced_height: The tip when the backup began.
+        tip_height: The tip inside the segment, which may be torn.
+        complete_height: The highest height that is whole in it.
+        deletes: `"exact"`, `"derived"` or `"unknown"`: how sure it is that what was deleted is deleted by it.
+        sha256: Of the segment's bytes, as hex.
+        elapsed_s: Seconds it took.
+        source: Where it came from, without credentials.
+        notes: What a person should know, such as why it is full after all.
+    """
+
+    path: Path | None
+    kind: str
+    bytes: int
+    entries: int
+    since_version: int
+    last_version: int
+    complete_version: int
+    next_since: int
+    announced_height: int
+    tip_height: int
+    complete_height: int
+    deletes: str
+    sha256: str
+    elapsed_s: float
+    source: str
+    notes: tuple[str, ...] = ()
+
+    _paths = frozenset({"path"})
+
+    def __fspath__(self) -> str:
+        if self.path is None:
+            raise TypeError("expected a backup with a path, found one that went to standard output")
+        return str(self.path)
+
+    def _short(self) -> str:
+        return f"{self.kind} {self.path or '-'}: {size(self.bytes)}, {self.entries:,} entries, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class Finding(Result):
+    """One thing that `verify` found.
+
+    Attributes:
+        level: `"error"`, `"warning"` or `"info"`.
+        code: A stable name, for scripts.
+        message: What was expected and what was found.
+        file: The file it is about, or None.
+        offset: The byte in that file, or None.
+        key: The entry's key as hex, or None.
+        height: The block, or None.
+        hint: What to do next, or None.
+    """
+
+    level: str
+    code: str
+    message: str
+    file: Path | None = None
+    offset: int | None = None
+    key: str | None = None
+    height: int | None = None
+    hint: str | None = None
+
+    _paths = frozenset({"file"})
+
+    def _short(self) -> str:
+        return f"{self.level} {self.code}: {self}"
+
+    def __str__(self) -> str:
+        where = f"{self.file}: " if self.file is not None else ""
+        at = f" at byte {self.offset}" if self.offset is not None and "at byte " not in self.message else ""
+        return f"{where}{self.message}{at}"
+
+
+@dataclass(frozen=True, repr=False)
+class Report(Result):
+    """What `verify` found out. Ask `.ok`, or call `raise_for_findings()`; the report itself is neither true nor false.
+
+    Attributes:
+        ok: No errors; there may be warnings.
+        level: `"quick"` or `"full"`.
+        findings: Everything found, in the order of the segments.
+        segments: The segments, oldest first.
+        bytes: Bytes read.
+        entries: Entries read; None when not all were.
+        last_version: The highest version.
+        complete_version: Up to this version nothing is missing; None when nothing says so.
+        announced_height: The newest height that the source announced.
+        tip_height: The tip in the newest segment.
+        complete_height: The highest height that is whole.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        elapsed_s: Seconds it took.
+    """
+
+    ok: bool
+    level: str
+    findings: tuple[Finding, ...]
+    segments: tuple[Path, ...]
+    bytes: int
+    entries: int | None
+    last_version: int
+    complete_version: int | None
+    announced_height: int
+    tip_height: int
+    complete_height: int
+    deletes: str
+    elapsed_s: float
+
+    _paths = frozenset({"segments"})
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding}
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that make it not ok."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that `strict` counts as well."""
+        return tuple(finding for finding in self.findings if finding.level == "warning")
+
+    def raise_for_findings(self, *, strict: bool = False) -> Report:
+        """Raises when something is wrong.
+
+        Args:
+            strict: Count warnings, too.
+
+        Returns:
+            The report itself, so that calls chain.
+
+        Raises:
+            DamagedError: There are errors; its path and offset are those of the first.
+        """
+        bad = self.errors + (self.warnings if strict else ())
+        if bad:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            first = bad[0]
+            hint = first.hint or "look at .findings for all of them"
+            raise DamagedError(f"{first}{more}", hint=hint, path=first.file, offset=first.offset)
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("a report is neither true nor false: use .ok or .raise_for_findings()")
+
+    def _short(self) -> str:
+        state = "ok" if self.ok else _count(len(self.errors), "error")
+        warned = f", {_count(len(self.warnings), 'warning')}" if self.warnings else ""
+        entries = "" if self.entries is None else f", {self.entries:,} entries"
+        return f"{state}{warned}: {_count(len(self.segments), 'segment')}, {size(self.bytes)}{entries}"
+
+
+@dataclass(frozen=True, repr=False)
+class Restored(Result):
+    """What `restore` made, or with `dry_run` would make.
+
+    Attributes:
+        path: The datastore.
+        engine: `"badger"` or `"rocksdb"`.
+        dry_run: Nothing was written.
+        segments: The segments it was made from, in order.
+        entries: Entries written; of a plan, those that the manifests count.
+        bytes: Bytes of the segments.
+        last_version: The highest version in it.
+        complete_version: The version up to which it misses nothing.
+        store_id: The new history that begins with it, as hex; empty in a plan.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        tip_height: The tip in it.
+        complete_height: The highest height that is whole.
+        replaced: Where the datastore that stood there is now, or None.
+        notes: What a person should know, such as the command that removes the replaced one.
+        elapsed_s: Seconds it took.
+    """
+
+    path: Path
+    engine: str
+    dry_run: bool
+    segments: tuple[Path, ...]
+    entries: int
+    bytes: int
+    last_version: int
+    complete_version: int
+    store_id: str
+    deletes: str
+    tip_height: int
+    complete_height: int
+    replaced: Path | None
+    notes: tuple[str, ...]
+    elapsed_s: float
+
+    _paths = frozenset({"path", "segments", "replaced"})
+
+    def _short(self) -> str:
+        plan = "plan: " if self.dry_run else ""
+        return f"{plan}{self.path} ({self.engine}): {self.entries:,} entries, {size(self.bytes)}, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class Applied(Result):
+    """What `apply` added to a store.
+
+    Attributes:
+        path: The store.
+        segments: The segments that were applied; those already in it are left out.
+        entries: Entries that are new in it.
+        bytes: Bytes of the segments.
+        last_version: The highest version in it.
+        complete_version: The version up to which it now misses nothing.
+        store_id: Which history it belongs to, as hex.
+        new_history: Entries arrived below what it had shown, so that it began a new history: its next backup is a full one.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        notes: What a person should know.
+        elapsed_s: Seconds it took.
+    """
+
+    path: Path
+    segments: tuple[Path, ...]
+    entries: int
+    bytes: int
+    last_version: int
+    complete_version: int
+    store_id: str
+    new_history: bool
+    deletes: str
+    notes: tuple[str, ...]
+    elapsed_s: float
+
+    _paths = frozenset({"path", "segments"})
+
+    def _short(self) -> str:
+        return f"{self.path}: {self.entries:,} entries, complete to version {self.complete_version:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class Segment(Result):
+    """What `inspect` reads from a segment: its manifest, or without one its bytes.
+
+    Attributes:
+        path: The segment.
+        has_manifest: A manifest lies beside it.
+        kind: `"full"`, `"inc"`, or `"unknown"` without a manifest.
+        bytes: Its size.
+        entries: Entries in it.
+        frames: Frames in it.
+        runs: Its sorted runs, or None where they are not known.
+        since_version: What it follows, exclusive.
+        last_version: The highest version in it.
+        complete_version: Up to this version it surely misses nothing, or None where nobody says so.
+        next_since: Where the next increment has to begin, or None where nobody says so.
+        pinned: It was read at one version.
+        store_id: Which history of versions it belongs to, as hex, or None.
+        parent: The digest of the segment that it follows, or None.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        listed: Live keys listed beside it.
+        announced_height: The tip when the backup began.
+        tip_height: The tip inside it.
+        complete_height: The highest height that is whole in it.
+        sha256: Of its bytes, as the manifest says, or None.
+        source: Where it came from, or None.
+        started_at: When the backup began, RFC 3339, or None.
+        tool: What wrote it, or None.
+        notes: What its maker noted.
+        findings: What is wrong with it, as far as it was looked at.
+    """
+
+    path: Path
+    has_manifest: bool
+    kind: str
+    bytes: int
+    entries: int
+    frames: int
+    runs: int | None
+    since_version: int
+    last_version: int
+    complete_version: int | None
+    next_since: int | None
+    pinned: bool
+    store_id: str | None
+    parent: str | None
+    deletes: str
+    listed: int
+    announced_height: int
+    tip_height: int
+    complete_height: int
+    sha256: str | None
+    source: str | None
+    started_at: str | None
+    tool: str | None
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    _paths = frozenset({"path"})
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding}
+
+    def _short(self) -> str:
+        return f"{self.kind} {self.path}: {size(self.bytes)}, {self.entries:,} entries, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class AppliedSegment(Result):
+    """One segment that a store took.
+
+    Attributes:
+        sha256: Its digest, as hex.
+        store_id: The store id of its source, as hex; empty when it had none.
+        complete_version: Up to this version it missed nothing.
+    """
+
+    sha256: str
+    store_id: str
+    complete_version: int
+
+    def _short(self) -> str:
+        return f"{self.sha256[:12]} to version {self.complete_version:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class DatastoreInfo(Result):
+    """What `inspect` says of a datastore.
+
+    Attributes:
+        path: Its directory.
+        engine: `"badger"` or `"rocksdb"`.
+        store_id: Which history of versions it belongs to, as hex.
+        pinned_version: Entries above this version are not shown.
+        last_version: The highest version in it.
+        entries: Entries, all versions.
+        bytes: Bytes of their keys and values.
+        disk_bytes: Bytes on the disk.
+        deletes: `"exact"`, `"derived"` or `"unknown"`.
+        tip_height: The tip in it.
+        applied: What was applied to it, oldest first.
+    """
+
+    path: Path
+    engine: str
+    store_id: str
+    pinned_version: int
+    last_version: int
+    entries: int
+    bytes: int
+    disk_bytes: int
+    deletes: str
+    tip_height: int
+    applied: tuple[AppliedSegment, ...]
+
+    _paths = frozenset({"path"})
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"applied": AppliedSegment}
+
+    def _short(self) -> str:
+        return f"{self.path} ({self.engine}): {self.entries:,} entries, version {self.pinned_version:,}, height {self.tip_height:,}"

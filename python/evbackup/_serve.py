@@ -1,0 +1,100 @@
+"""`serve`: a datastore behind the Backup RPC."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from . import _evbackup
+from ._job import wait, wait_async
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._types import StrPath, Tls
+
+
+class Server:
+    """A running server; use it in `with` or `async with`, or `stop()` it.
+
+    Attributes:
+        address: Where it listens, such as `127.0.0.1:7332`; with the real port when 0 was asked for.
+    """
+
+    def __init__(self, native: _evbackup.Server) -> None:
+        self._native = native
+        self.address: str = native.address
+
+    def stop(self) -> None:
+        """Stops it; backups under way are cut, and their clients say so. A second time does nothing."""
+        wait(self._native.stop())
+
+    def wait(self) -> None:
+        """Waits until it is stopped, or for Ctrl-C."""
+        wait(self._native.stopped())
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await wait_async(self._native.stop())
+
+    def __repr__(self) -> str:
+        return f"<Server {self.address}>"
+
+
+def serve(
+    path: StrPath,
+    addr: str = "127.0.0.1:7332",
+    *,
+    tls: Tls | None = None,
+    token: str | None = None,
+    insecure: bool = False,
+    max_rate: int | None = None,
+    max_backups: int = 2,
+) -> Server:
+    """Serves a datastore over the Backup RPC, for this tool and for the node's own clients.
+
+    Args:
+        path: The directory of a datastore.
+        addr: Where to listen; port 0 picks a free one.
+        tls: Our certificate and key; with `ca`, clients need a certificate signed by it.
+        token: The bearer token that clients must send.
+        insecure: Listen beyond this machine without TLS and token, or take the token over plain text.
+        max_rate: Bytes per second and backup at most.
+        max_backups: Backups at once; more are told to come back.
+
+    Returns:
+        The server, already listening.
+
+    Raises:
+        MissingError: There is no datastore.
+        LockedError: Another process holds it.
+        InvalidArgument: Beyond this machine, and neither TLS and a token nor `insecure`.
+        IoError: The address cannot be listened on.
+
+    Example:
+        >>> with evbackup.serve("restored", "127.0.0.1:0") as server:  # doctest: +SKIP
+        ...     evbackup.backup(server.address, "again.badger")
+    """
+    options = {
+        "path": os.fspath(path),
+        "addr": addr,
+        "tls": None if tls is None else tls._options(),
+        "token": token,
+        "insecure": insecure,
+        "max_rate": max_rate,
+        "max_backups": max_backups,
+    }
+    return Server(wait(_evbackup.serve(options)))

@@ -1,0 +1,130 @@
+"""`open`: a datastore's entries by key and by prefix, read-only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import _evbackup
+from ._job import wait
+from ._results import DatastoreInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from ._types import StrPath
+
+# Large enough that the crossing costs nothing, small enough that a page of 1 MB values fits.
+PAGE = 256
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key at one version.
+
+    Attributes:
+        key: The key.
+        version: Badger's version: higher is newer.
+        value: The value.
+        user_meta: The application's byte.
+        expires_at: Unix seconds, 0 for never.
+    """
+
+    key: bytes
+    version: int
+    value: bytes
+    user_meta: int
+    expires_at: int
+
+
+class Datastore:
+    """An open datastore at one state; use it in `with` or `async with`, or `close()` it."""
+
+    def __init__(self, path: StrPath, native: _evbackup.Opened) -> None:
+        self.path = os.fspath(path)
+        self._native = native
+
+    def get(self, key: bytes | str, *, version: int | None = None) -> Entry | None:
+        """The newest entry of a key.
+
+        Args:
+            key: The key; a text is taken as UTF-8.
+            version: The newest at this version or below; None: the newest of all.
+
+        Returns:
+            The entry, or None when there is none or it was deleted.
+        """
+        found = wait(self._native.get(_bytes(key), version))
+        return None if found is None else Entry(*found)
+
+    def prefix(self, prefix: bytes | str = b"", *, version: int | None = None) -> Iterator[Entry]:
+        """The newest live entries of the keys that begin with `prefix`, in key order.
+
+        Args:
+            prefix: The beginning of the keys; a text is taken as UTF-8.
+            version: The newest at this version or below; None: the newest of all.
+
+        Yields:
+            The entries, read in pages as they are asked for.
+        """
+        after: bytes | None = None
+        while True:
+            page, after = wait(self._native.page(_bytes(prefix), after, version, PAGE))
+            for entry in page:
+                yield Entry(*entry)
+            if after is None:
+                return
+
+    def info(self) -> DatastoreInfo:
+        """What `inspect` says of it."""
+        return DatastoreInfo._of(wait(self._native.info()))
+
+    def close(self) -> None:
+        """Lets go of the files; a second time does nothing."""
+        self._native.close()
+
+    def __enter__(self) -> Datastore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Datastore:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Datastore {self.path}>"
+
+
+def _bytes(key: bytes | str) -> bytes:
+    return key.encode() if isinstance(key, str) else key
+
+
+def open(path: StrPath) -> Datastore:  # noqa: A001  # read as evbackup.open
+    """Opens a datastore for reading: a store or a Badger directory, told apart by their files.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        The datastore at its present state.
+
+    Raises:
+        MissingError: There is no datastore.
+        LockedError: Another process holds it.
+
+    Example:
+        >>> with evbackup.open("restored") as store:  # doctest: +SKIP
+        ...     tip = store.get("/0/t")
+    """
+    return Datastore(path, wait(_evbackup.open(os.fspath(path))))

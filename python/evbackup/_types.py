@@ -1,0 +1,58 @@
+"""What several verbs take."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+StrPath: TypeAlias = "str | os.PathLike[str]"
+Paths: TypeAlias = "StrPath | Iterable[StrPath]"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How to speak TLS: files in PEM. `Tls()` is TLS with the machine's roots.
+
+    Attributes:
+        ca: Certificates to trust instead of the machine's; for a server, those that clients must be signed by.
+        cert: Our own certificate chain.
+        key: The private key of `cert`.
+        server_name: The name that the server's certificate must carry, if not that of the address.
+    """
+
+    ca: StrPath | None = None
+    cert: StrPath | None = None
+    key: StrPath | None = None
+    server_name: str | None = None
+
+    def _options(self) -> dict[str, Any]:
+        files = {name: None if file is None else os.fspath(file) for name, file in self._files().items()}
+        return {**files, "server_name": self.server_name}
+
+    def _files(self) -> dict[str, StrPath | None]:
+        return {"ca": self.ca, "cert": self.cert, "key": self.key}
+
+
+def paths_of(paths: Paths) -> list[str]:
+    """One path or several, as a list."""
+    if isinstance(paths, (str, os.PathLike)):
+        return [os.fspath(paths)]
+    listed = [os.fspath(path) for path in paths]
+    if not listed:
+        raise InvalidArgument("expected at least one path, found none")
+    return listed
+
+
+def local(addr: StrPath) -> str | None:
+    """The path when `addr` means a datastore on this machine, else None."""
+    if isinstance(addr, os.PathLike):
+        return os.fspath(addr)
+    if addr.startswith(("/", "./", "../")) or addr in {".", ".."}:
+        return addr
+    return os.path.expanduser(addr) if addr.startswith("~") else None  # noqa: PTH111  # stays a text

@@ -1,0 +1,133 @@
+"""`verify`, `inspect`, `digest` and their twins: what only reads."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from . import _evbackup
+from ._job import wait, wait_async
+from ._results import DatastoreInfo, Report, Segment
+from ._types import Paths, StrPath, paths_of
+
+if TYPE_CHECKING:
+    from ._progress import ProgressOption
+
+Level: TypeAlias = Literal["quick", "full"]
+
+
+def verify(
+    paths: Paths,
+    *,
+    level: Level = "full",
+    chain: bool | None = None,
+    trusted: tuple[int, str] | None = None,
+    progress: ProgressOption = None,
+) -> Report:
+    """Proves a segment, or a chain of segments, without restoring it.
+
+    Reads to the end and collects; only what cannot be read at all is raised.
+
+    Args:
+        paths: A segment or several; together they are checked as a chain.
+        level: `"quick"` (manifest, sizes, frames, checksums) or `"full"` (also digests, every entry, order, the chain).
+        chain: Check the blocks, too; None: when ev-node's keys are found.
+        trusted: A height and the hash, as hex, that the block at that height must have.
+        progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
+
+    Returns:
+        Everything found. Ask `.ok`, or call `.raise_for_findings()`.
+
+    Raises:
+        MissingError: There is no such file.
+        InvalidArgument: The call cannot be meant.
+
+    Example:
+        >>> evbackup.verify(["full.badger", "inc1.badger"]).raise_for_findings()  # doctest: +SKIP
+    """
+    return Report._of(wait(_evbackup.verify(paths_of(paths), level, chain, trusted), progress))
+
+
+async def verify_async(
+    paths: Paths,
+    *,
+    level: Level = "full",
+    chain: bool | None = None,
+    trusted: tuple[int, str] | None = None,
+    progress: ProgressOption = None,
+) -> Report:
+    """`verify` for asyncio: same arguments, same result."""
+    return Report._of(await wait_async(_evbackup.verify(paths_of(paths), level, chain, trusted), progress))
+
+
+def inspect(path: StrPath) -> Segment | DatastoreInfo:
+    """Says what a segment or a datastore is, from its manifest and its first bytes.
+
+    Args:
+        path: A segment, or the directory of a datastore.
+
+    Returns:
+        A `Segment` or a `DatastoreInfo`.
+
+    Raises:
+        MissingError: There is nothing.
+        DamagedError: It is neither.
+
+    Example:
+        >>> evbackup.inspect("full.badger").next_since  # doctest: +SKIP
+        1042
+    """
+    return _inspected(wait(_evbackup.inspect(os.fspath(path))))
+
+
+async def inspect_async(path: StrPath) -> Segment | DatastoreInfo:
+    """`inspect` for asyncio: same arguments, same result."""
+    return _inspected(await wait_async(_evbackup.inspect(os.fspath(path))))
+
+
+def _inspected(found: dict[str, Any]) -> Segment | DatastoreInfo:
+    made: type[Segment | DatastoreInfo] = Segment if found.pop("type") == "segment" else DatastoreInfo
+    return made._of(found)
+
+
+def digest(
+    path: Paths,
+    *,
+    at: int | None = None,
+    now: int | None = None,
+    history: bool = False,
+    progress: ProgressOption = None,
+) -> str:
+    """The logical digest: equal for a chain, a directory and a store that hold the same data.
+
+    Args:
+        path: The directory of a datastore, or the segments of a chain.
+        at: The version to look at; None: everything.
+        now: Unix seconds at which expiry is judged; None: now.
+        history: Cover every entry, not only the newest live ones.
+        progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
+
+    Returns:
+        SHA-256 as hex.
+
+    Raises:
+        MissingError: There is nothing.
+        DamagedError: It cannot be read to the end.
+
+    Example:
+        >>> evbackup.digest("full.badger") == evbackup.digest("/var/lib/restored")  # doctest: +SKIP
+        True
+    """
+    return str(wait(_evbackup.digest(paths_of(path), at, now, history), progress))
+
+
+async def digest_async(
+    path: Paths,
+    *,
+    at: int | None = None,
+    now: int | None = None,
+    history: bool = False,
+    progress: ProgressOption = None,
+) -> str:
+    """`digest` for asyncio: same arguments, same result."""
+    return str(await wait_async(_evbackup.digest(paths_of(path), at, now, history), progress))

@@ -1,0 +1,531 @@
+"""The command line: the same verbs, with their results on standard output and everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from .errors import EvbackupError, InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from ._results import Result
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+TERMINATED = 143
+EXIT_CODES = """\b
+Exit codes:
+  0 done   1 failed   2 usage   3 stream incomplete   10 missing   11 locked
+  12 denied   13 unavailable   14 exists   15 unsupported   16 no space
+  17 mismatch   18 input/output   20 damaged   130 interrupted   143 terminated
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line; what the process exits with."""
+    signal.signal(signal.SIGTERM, _terminated)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    try:
+        code = cli.main(args=arguments, prog_name="evbackup", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except EvbackupError as error:
+        _failed(error, as_json=as_json)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; at exit the interpreter must not try to flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)
+
+
+def _failed(error: EvbackupError, *, as_json: bool) -> None:
+    click.echo(f"error: {error}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    if as_json:
+        click.echo(json.dumps({"error": error.as_dict(), "exit_code": error.exit_code}))
+
+
+def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
+    """A result for a script or for a person."""
+    if as_json:
+        click.echo(json.dumps(result.as_dict()), err=err)
+        return
+    values = result.as_dict()
+    width = max(map(len, values))
+    for name, value in values.items():
+        for place, line in enumerate(value if isinstance(value, list) else [value]):
+            if line is not None:
+                click.echo(f"{'' if place else name:<{width}}  {line}", err=err)
+
+
+class Since(click.ParamType[Any]):
+    """A version, `auto`, or a segment."""
+
+    name = "version|segment|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:  # noqa: ARG002
+        """A number is a version, unless a file is called so."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class Trusted(click.ParamType[Any]):
+    """A height and a hash."""
+
+    name = "height:hash"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
+        """`120000:9f3a…`."""
+        if isinstance(value, tuple):
+            return value
+        height, _, trusted = str(value).partition(":")
+        if not height.isdecimal() or not trusted:
+            self.fail(f"expected a height and a hash such as 120000:9f3a…, found {value!r}", param, ctx)
+        return int(height), trusted
+
+
+class Rate(click.ParamType[Any]):
+    """Bytes per second, with k, M or G behind the number."""
+
+    name = "bytes/s"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """`10M` is ten million."""
+        text = str(value)
+        factor = {"k": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
+        number = text[:-1] if factor > 1 else text
+        if not number.isdecimal() or int(number) == 0:
+            self.fail(f"expected a number of bytes per second such as 10M, found {text!r}", param, ctx)
+        return int(number) * factor
+
+
+def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorated(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document.")
+_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+_home = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The node's home: takes the RPC address and the database path from its config/evnode.yaml.",
+)
+_database = click.option("--database", metavar="NAME", help="With --home: the database below the node's db_path.")
+_segments = click.argument("segments", nargs=-1, required=True, type=click.Path())
+_token_file = click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    envvar="EVBACKUP_TOKEN_FILE",
+    help="The bearer token's file; or EVBACKUP_TOKEN_FILE, or the token itself in EVBACKUP_TOKEN.",
+)
+
+
+def _tls(ca_help: str) -> Callable[[F], F]:
+    return _decorate(
+        click.option("--tls-ca", type=click.Path(dir_okay=False), help=ca_help),
+        click.option("--tls-cert", type=click.Path(dir_okay=False), help="Our certificate chain, PEM."),
+        click.option("--tls-key", type=click.Path(dir_okay=False), help="Its private key, PEM."),
+    )
+
+
+def _tls_of(ca: str | None, cert: str | None, key: str | None, server_name: str | None = None) -> Any:
+    from ._types import Tls  # noqa: PLC0415  # what a command needs is imported when it runs
+
+    return Tls(ca, cert, key, server_name) if ca or cert or key or server_name else None
+
+
+def _token(file: str | None) -> str | None:
+    """From a file, else from the environment; never from the command line, which everybody on the machine can read."""
+    if file is None:
+        return os.environ.get("EVBACKUP_TOKEN") or None
+    try:
+        token = Path(file).read_text().strip()
+    except OSError as error:
+        raise InvalidArgument(f"{file}: cannot read the token: {error.strerror}", path=file) from error
+    if not token:
+        raise InvalidArgument(f"{file}: expected a token, found nothing", path=file)
+    return token
+
+
+def _datastore(path: str | None, home: Path | None, database: str | None, what: str) -> str:
+    """A path given as such, or as --home and --database."""
+    if home is not None and path is None:
+        from ._node import read  # noqa: PLC0415
+
+        return str(read(home).database(database))
+    if path is None or home is not None or database is not None:
+        raise click.UsageError(f"Give either {what}, or --home with --database.")
+    return path
+
+
+@click.group(
+    context_settings={"auto_envvar_prefix": "EVBACKUP", "help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES
+)
+@click.version_option(package_name="evbackup", prog_name="evbackup")
+def cli() -> None:
+    """Hot backups, proof and restore of an ev-node's BadgerDB."""
+
+
+@cli.command()
+@click.argument("addr", required=False)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(allow_dash=True),
+    help="The segment; a folder; or - for standard output.",
+)
+@click.option("--manifest", type=click.Path(dir_okay=False), help="With --output -: where the manifest goes.")
+@click.option(
+    "--since",
+    type=Since(),
+    default=0,
+    help="What is backed up already: a version, a segment, or auto (whatever the folder holds).",
+)
+@click.option(
+    "--on-mismatch",
+    type=click.Choice(["error", "full"]),
+    default="error",
+    help="When the source is not what --since is based on.",
+)
+@click.option("--exact/--no-exact", default=None, help="Compare with all keys of the base.")
+@click.option(
+    "--target-height", type=click.IntRange(min=0), help="Fail at once if the node's tip is below this height."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the segment that is there.")
+@_home
+@_database
+@_tls("Certificates to trust instead of the machine's, PEM.")
+@click.option("--tls-server-name", help="The name that the server's certificate must carry.")
+@_token_file
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="More gRPC metadata.")
+@click.option("--insecure", is_flag=True, help="Send the token over plain text all the same.")
+@click.option("--max-rate", type=Rate(), help="At most this fast: 10M, 1G.")
+@click.option(
+    "--connect-timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds."
+)
+@click.option(
+    "--idle-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds without a message.",
+)
+@_quiet
+@_json
+def backup(
+    addr: str | None,
+    output: str,
+    manifest: str | None,
+    since: int | str,
+    on_mismatch: str,
+    exact: bool | None,
+    target_height: int | None,
+    overwrite: bool,
+    home: Path | None,
+    database: str | None,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_server_name: str | None,
+    token_file: str | None,
+    headers: tuple[str, ...],
+    insecure: bool,
+    max_rate: int | None,
+    connect_timeout: float,
+    idle_timeout: float,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Take a hot backup.
+
+    ADDR is a node's RPC address (host:port, http://…, https://…) or the directory of a datastore (/…, ./…, ~…). With --home it
+    is the node's own RPC; with --home and --database it is that database's directory.
+    """
+    from . import _backup  # noqa: PLC0415
+
+    options: dict[str, Any] = {
+        "since": since,
+        "on_mismatch": on_mismatch,
+        "exact": exact,
+        "target_height": target_height,
+        "overwrite": overwrite,
+        "tls": _tls_of(tls_ca, tls_cert, tls_key, tls_server_name),
+        "token": _token(token_file),
+        "headers": dict(_header(header) for header in headers),
+        "insecure": insecure,
+        "max_rate": max_rate,
+        "connect_timeout_s": connect_timeout,
+        "idle_timeout_s": idle_timeout,
+    }
+    source = _source(addr, home, database)
+    if output == "-":
+        if sys.stdout.isatty():
+            raise click.UsageError("A segment is no text: send standard output into a file or a pipe.")
+        _show(_backup.stream(source, manifest, options, not quiet), as_json=as_json, err=True)
+        return
+    if manifest is not None:
+        raise click.UsageError("--manifest goes with --output -; else it stands beside the segment.")
+    _show(_backup.backup(source, output, progress=not quiet, **options), as_json=as_json)
+
+
+def _source(addr: str | None, home: Path | None, database: str | None) -> str | Path:
+    if home is not None and addr is None:
+        from ._node import read  # noqa: PLC0415
+
+        node = read(home)
+        return node.address() if database is None else node.database(database)
+    if addr is None or home is not None or database is not None:
+        raise click.UsageError("Give either ADDR, or --home (and --database).")
+    return addr
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"Expected --header NAME=VALUE, found {text!r}.")
+    return name, value
+
+
+@cli.command()
+@_segments
+@click.option(
+    "--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How deep to look."
+)
+@click.option("--chain/--no-chain", default=None, help="Check the blocks, too; else when ev-node's keys are found.")
+@click.option("--trusted", type=Trusted(), help="The hash that the block at a height must have.")
+@click.option("--strict", is_flag=True, help="Count warnings as errors.")
+@_quiet
+@_json
+def verify(
+    segments: tuple[str, ...],
+    level: Any,
+    chain: bool | None,
+    trusted: tuple[int, str] | None,
+    strict: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Prove a segment or a chain of SEGMENTS; exits with 20 when something is wrong."""
+    from . import _verify  # noqa: PLC0415
+
+    report = _verify.verify(segments, level=level, chain=chain, trusted=trusted, progress=not quiet)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))
+    else:
+        for finding in report.findings:
+            click.echo(f"{finding.level}: {finding}")
+        click.echo(report._short())
+    try:
+        report.raise_for_findings(strict=strict)
+    except EvbackupError as error:
+        # The report stands above, and in JSON there is one document only.
+        _failed(error, as_json=False)
+        return error.exit_code
+    return 0
+
+
+@cli.command()
+@_segments
+@click.option("--to", "dest", type=click.Path(), help="The datastore's directory.")
+@click.option(
+    "--engine", type=click.Choice(["badger", "rocksdb"]), default="badger", show_default=True, help="What to make."
+)
+@click.option("--at-height", type=click.IntRange(min=1), help="Cut the chain at this height.")
+@click.option("--overwrite", is_flag=True, help="Replace the datastore that is there.")
+@click.option("--discard-replaced", is_flag=True, help="Remove what was replaced instead of keeping it beside.")
+@click.option("--owner", metavar="USER[:GROUP]", help="Whose the new files are.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--memory-mib", type=click.IntRange(min=16), default=256, show_default=True, help="Memory to use at most."
+)
+@_home
+@_database
+@_quiet
+@_json
+def restore(
+    segments: tuple[str, ...],
+    dest: str | None,
+    engine: Any,
+    at_height: int | None,
+    overwrite: bool,
+    discard_replaced: bool,
+    owner: str | None,
+    dry_run: bool,
+    memory_mib: int,
+    home: Path | None,
+    database: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make a datastore from a full segment and its increments, whole or not at all."""
+    from . import _restore  # noqa: PLC0415
+
+    restored = _restore.restore(
+        segments,
+        _datastore(dest, home, database, "--to"),
+        engine=engine,
+        at_height=at_height,
+        overwrite=overwrite,
+        keep_replaced=not discard_replaced,
+        owner=owner,
+        dry_run=dry_run,
+        memory_mib=memory_mib,
+        progress=not quiet,
+    )
+    _show(restored, as_json=as_json)
+
+
+@cli.command()
+@_segments
+@click.option("--to", "store", required=True, type=click.Path(), help="The store's directory.")
+@_quiet
+@_json
+def apply(segments: tuple[str, ...], store: str, quiet: bool, as_json: bool) -> None:
+    """Add increments to a store, all of them or none."""
+    from . import _restore  # noqa: PLC0415
+
+    _show(_restore.apply(segments, store, progress=not quiet), as_json=as_json)
+
+
+@cli.command()
+@click.argument("path", required=False, type=click.Path())
+@_home
+@_database
+@_json
+def inspect(path: str | None, home: Path | None, database: str | None, as_json: bool) -> None:
+    """Say what a segment or a datastore is."""
+    from . import _verify  # noqa: PLC0415
+
+    _show(_verify.inspect(_datastore(path, home, database, "PATH")), as_json=as_json)
+
+
+@cli.command()
+@click.argument("path", required=False, type=click.Path())
+@click.option("--at", type=click.IntRange(min=0), help="The version to look at.")
+@click.option("--now", type=click.IntRange(min=0), help="Unix seconds: leave out what has expired then.")
+@click.option("--history", is_flag=True, help="Cover every entry, not only the newest live ones.")
+@_home
+@_database
+@_quiet
+@_json
+def digest(
+    path: str | None,
+    at: int | None,
+    now: int | None,
+    history: bool,
+    home: Path | None,
+    database: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Print the logical digest: equal wherever the same data is."""
+    from . import _verify  # noqa: PLC0415
+
+    where = _datastore(path, home, database, "PATH")
+    found = _verify.digest(where, at=at, now=now, history=history, progress=not quiet)
+    click.echo(
+        json.dumps({"digest": found, "path": where, "at": at, "now": now, "history": history}) if as_json else found
+    )
+
+
+@cli.command()
+@click.argument("path", required=False, type=click.Path())
+@click.option(
+    "--listen", "addr", default="127.0.0.1:7332", show_default=True, help="Where to listen; port 0 picks a free one."
+)
+@_home
+@_database
+@_tls("Clients need a certificate signed by one of these, PEM.")
+@_token_file
+@click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS and token.")
+@click.option("--max-rate", type=Rate(), help="At most this fast for each backup: 10M, 1G.")
+@click.option("--max-backups", type=click.IntRange(min=1), default=2, show_default=True, help="Backups at once.")
+@_json
+def serve(
+    path: str | None,
+    addr: str,
+    home: Path | None,
+    database: str | None,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    token_file: str | None,
+    insecure: bool,
+    max_rate: int | None,
+    max_backups: int,
+    as_json: bool,
+) -> None:
+    """Serve a datastore over the Backup RPC, until Ctrl-C."""
+    from . import _serve  # noqa: PLC0415
+
+    server = _serve.serve(
+        _datastore(path, home, database, "PATH"),
+        addr,
+        tls=_tls_of(tls_ca, tls_cert, tls_key),
+        token=_token(token_file),
+        insecure=insecure,
+        max_rate=max_rate,
+        max_backups=max_backups,
+    )
+    with server:
+        click.echo(json.dumps({"address": server.address}) if as_json else f"serving on {server.address}")
+        sys.stdout.flush()
+        server.wait()
+
+
+@cli.command()
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Work here and keep it, instead of in a temporary folder.",
+)
+@click.option(
+    "--blocks", type=click.IntRange(min=2), default=2000, show_default=True, help="How long the sample chain is."
+)
+@_json
+def demo(folder: Path | None, blocks: int, as_json: bool) -> None:
+    """Show the whole round on sample data: fill, serve, back up twice, verify, restore, compare."""
+    from . import _demo  # noqa: PLC0415
+
+    done = _demo.run(folder, blocks, tell=lambda line: click.echo(line, err=as_json))
+    if as_json:
+        click.echo(json.dumps(done))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: add its output to the shell's start-up file."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415
+
+    made = get_completion_class(shell)
+    if made is not None:
+        click.echo(made(cli, {}, "evbackup", "_EVBACKUP_COMPLETE").source())

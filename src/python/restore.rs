@@ -1,0 +1,48 @@
+//! `restore` and `apply`: options in, a job out.
+
+use super::convert;
+use super::job::Job;
+use crate::base::durable::Owner;
+use crate::{apply, restore};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+
+/// The keys of the dict that `evbackup.restore` passes; the meaning of each is documented there.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Given {
+    paths: Vec<PathBuf>,
+    dest: PathBuf,
+    engine: Option<String>,
+    at_height: Option<u64>,
+    overwrite: bool,
+    keep_replaced: bool,
+    owner: Option<(u32, u32)>,
+    dry_run: bool,
+    memory_mib: usize,
+}
+
+/// A job that restores a chain.
+#[pyfunction]
+#[pyo3(name = "restore")]
+pub(crate) fn restore_verb(options: Given) -> Job {
+    let options = restore::Options {
+        paths: options.paths,
+        dest: options.dest,
+        engine: options.engine,
+        at_height: options.at_height,
+        overwrite: options.overwrite,
+        keep_replaced: options.keep_replaced,
+        owner: options.owner.map(|(uid, gid)| Owner { uid, gid }),
+        dry_run: options.dry_run,
+        memory_mib: options.memory_mib,
+    };
+    Job::new(move |progress| restore::run(options, progress), convert::result)
+}
+
+/// A job that applies increments to a store.
+#[pyfunction]
+#[pyo3(name = "apply")]
+pub(crate) fn apply_verb(paths: Vec<PathBuf>, store: PathBuf) -> Job {
+    Job::new(move |progress| apply::run(apply::Options { paths, store }, progress), convert::result)
+}
