@@ -90,6 +90,9 @@ impl Connect {
 
     /// Whether the connection has TLS.
     fn secure(&self) -> Result<bool> {
+        if self.max_rate == Some(0) {
+            return Err(Error::invalid("expected a rate above 0, found 0"));
+        }
         let secure = match (self.address.tls(), &self.tls) {
             (Some(false), Some(_)) => {
                 return Err(Error::invalid("expected https:// with tls, found http://"));

@@ -20,6 +20,7 @@
 mod address;
 mod client;
 mod dial;
+mod front;
 mod outlet;
 mod rate;
 mod server;

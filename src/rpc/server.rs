@@ -9,6 +9,7 @@
 //! address that other machines reach needs both TLS and one of the two, or the word `insecure`.
 
 use super::address::Address;
+use super::front::Front;
 use super::outlet::{Handler, Outgoing, Reply};
 use super::rate::Bucket;
 use super::status::to_status;
@@ -95,6 +96,9 @@ impl Listen {
         if self.token.as_ref().is_some_and(String::is_empty) {
             return Err(Error::invalid("expected a token, found an empty one"));
         }
+        if self.max_rate == Some(0) || self.max_backups == 0 {
+            return Err(Error::invalid("expected a rate and a number of backups above 0, found 0"));
+        }
         if self.insecure || loopback {
             return Ok(());
         }
@@ -173,7 +177,8 @@ pub async fn listen(options: Listen, handler: Arc<dyn Handler>) -> Result<Server
     let mut builder = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(MAX_STREAMS);
+        .max_concurrent_streams(MAX_STREAMS)
+        .accept_http1(true);
     if let Some(tls) = &options.tls {
         let unfit = |error| Error::invalid(format!("cannot set up TLS: {}", super::status::chain(&error)));
         builder = builder.tls_config(tls.server()?).map_err(unfit)?;
@@ -202,7 +207,7 @@ pub async fn listen(options: Listen, handler: Arc<dyn Handler>) -> Result<Server
     };
     let unfit = |error| Error::unsupported(format!("cannot describe the services: {error}"));
     let router = builder
-        .add_service(InterceptedService::new(service, gate.clone()))
+        .add_service(InterceptedService::new(Front(service), gate.clone()))
         .add_service(health)
         .add_service(InterceptedService::new(reflection().build_v1().map_err(unfit)?, gate.clone()))
         .add_service(InterceptedService::new(reflection().build_v1alpha().map_err(unfit)?, gate));

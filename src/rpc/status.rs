@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 /// The reason code, for programs.
 pub(crate) const REASON: &str = "evbackup-reason";
 /// The hint, for people; binary, because header values are ASCII.
-const HINT: &str = "evbackup-hint-bin";
+pub(crate) const HINT: &str = "evbackup-hint-bin";
 /// Headers have a limit of 16 KiB in all; an error text beyond this is no help.
 const MAX_TEXT: usize = 2000;
 

@@ -147,6 +147,8 @@ async fn what_cannot_be_meant_is_refused_before_any_connection() {
         let error = refusal(&Connect { headers, ..token("127.0.0.1:1") }).await;
         assert_eq!(error.kind(), Kind::Invalid, "{error:?}");
     }
+    let still = Connect { max_rate: Some(0), ..Connect::new("node".parse().unwrap()) };
+    assert_eq!(refusal(&still).await.kind(), Kind::Invalid);
     let both = Connect { tls: Some(Tls::default()), ..Connect::new("http://node".parse().unwrap()) };
     assert_eq!(refusal(&both).await.what(), "expected https:// with tls, found http://");
     let lost = Tls { ca: Some("/nowhere/ca.pem".into()), ..Tls::default() };

@@ -1,6 +1,6 @@
 use super::peers::{SOON, ask, client, drain, fails, first, handler, loopback, serve, to};
 use bytes::Bytes;
-use evbackup::error::{Kind, Result};
+use evbackup::error::{Error, Kind, Result};
 use evbackup::proto::evnode::BackupRequest;
 use evbackup::rpc::{Connect, Event, Listen, Outlet, Request, Tls, connect, listen};
 use std::sync::{Arc, Barrier};
@@ -83,6 +83,9 @@ async fn a_datastore_is_not_handed_to_a_network_by_mistake() {
 
     let empty = Listen { token: Some(String::new()), ..loopback() };
     assert_eq!(listen(empty, handler(small)).await.unwrap_err().kind(), Kind::Invalid);
+    for nothing in [Listen { max_rate: Some(0), ..loopback() }, Listen { max_backups: 0, ..loopback() }] {
+        assert_eq!(listen(nothing, handler(small)).await.unwrap_err().kind(), Kind::Invalid);
+    }
     let https = Listen::new("https://127.0.0.1:0");
     assert_eq!(listen(https, handler(small)).await.unwrap_err().kind(), Kind::Invalid);
 }
@@ -178,6 +181,44 @@ async fn health_reflection_and_unknown_methods() {
     let codec = tonic_prost::ProstCodec::<BackupRequest, BackupRequest>::default();
     let status = grpc.unary(tonic::Request::new(BackupRequest::default()), path, codec).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
+}
+
+/// The proposal's client speaks HTTP/1.1, where the status stands in the trailers of a chunked body; so do browsers.
+#[tokio::test]
+async fn grpc_over_http_1_for_clients_and_not_for_web_pages() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server =
+        serve(
+            |request, outlet| {
+                if request.since_version > 0 { small(request, outlet) } else { Err(Error::io("no disk")) }
+            },
+        )
+        .await;
+    let post = async |headers: &str, message: &[u8]| {
+        let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        let head = format!(
+            "POST /evnode.v1.StoreService/Backup HTTP/1.1\r\nhost: node\r\nte: trailers\r\nconnection: close\r\n{headers}\
+             content-type: application/grpc\r\ncontent-length: {}\r\n\r\n",
+            message.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(message).await.unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).await.unwrap();
+        String::from_utf8_lossy(&reply).into_owned()
+    };
+    let since_one = [0, 0, 0, 0, 2, 8, 1];
+    let reply = post("", &since_one).await;
+    assert!(
+        reply.starts_with("HTTP/1.1 200") && reply.ends_with("\r\n0\r\ngrpc-status: 0\r\n\r\n"),
+        "{reply}"
+    );
+    let reply = post("", &[0; 5]).await;
+    assert!(reply.contains("grpc-status: 13") && reply.contains("evbackup-reason: io"), "{reply}");
+    for headers in ["origin: http://node\r\n", "sec-fetch-site: same-origin\r\n"] {
+        let reply = post(headers, &since_one).await;
+        assert!(reply.contains("grpc-status: 7") && reply.contains("web%20browser"), "{reply}");
+    }
 }
 
 #[tokio::test]
