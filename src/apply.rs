@@ -115,7 +115,13 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     Ok(applied)
 }
 
-fn ingest(store: &mut Store, chain: &Chain, pinned: u64, deletes: Deletes, progress: &Progress) -> Result<Written> {
+fn ingest(
+    store: &mut Store,
+    chain: &Chain,
+    pinned: u64,
+    deletes: Deletes,
+    progress: &Progress,
+) -> Result<Written> {
     let scratch = Scratch::new(target::parent(store.path()));
     let applied = chain.segments().iter().map(|segment| {
         Ok(Source {

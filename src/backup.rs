@@ -181,7 +181,8 @@ fn find_base(options: &Options) -> Result<Option<Base>> {
 /// The end of the newest chain that came from `source`.
 fn newest(folder: &Path, source: &str) -> Result<Option<Base>> {
     let catalog = Catalog::open(folder)?;
-    let ends = catalog.chains.iter().filter_map(|chain| chain.last()).filter(|link| link.manifest.source == source);
+    let ends =
+        catalog.chains.iter().filter_map(|chain| chain.last()).filter(|link| link.manifest.source == source);
     let newest = ends.max_by(|one, other| one.manifest.started_at.cmp(&other.manifest.started_at));
     Ok(newest.map(|link| Base { path: link.path.clone(), manifest: link.manifest.clone() }))
 }

@@ -42,8 +42,11 @@ pub async fn run(options: Options, progress: Progress) -> Result<String> {
 
 fn take(options: &Options, progress: &Progress) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let scope =
-        Scope { at: options.at.unwrap_or(u64::MAX), now: options.now.unwrap_or(now), history: options.history };
+    let scope = Scope {
+        at: options.at.unwrap_or(u64::MAX),
+        now: options.now.unwrap_or(now),
+        history: options.history,
+    };
     match options.paths.as_slice() {
         [] => Err(Error::invalid("expected a datastore or a segment, found nothing")),
         [path] if path.is_dir() => {
@@ -57,7 +60,8 @@ fn take(options: &Options, progress: &Progress) -> Result<String> {
             let mut chain = Chain::open(paths, None)?;
             let only_one = paths.len() == 1;
             // A single increment has a digest, too: that of what it holds.
-            let refused = |finding: &&Finding| finding.level == Level::Error && !(only_one && finding.code == "gap");
+            let refused =
+                |finding: &&Finding| finding.level == Level::Error && !(only_one && finding.code == "gap");
             if let Some(finding) = chain.findings().iter().find(refused) {
                 return Err(finding.to_error());
             }

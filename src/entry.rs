@@ -108,6 +108,35 @@ impl OwnedEntry {
     }
 }
 
+/// Tells Badger's synthetic tombstones from reused versions.
+///
+/// Behind an entry at version v that discards earlier versions, `DB.Backup` writes a tombstone at v - 1 and nothing older
+/// (`backup.go`). So an increment may hold a delete at the very version at which its base holds a real entry: the newer entry
+/// hides both, and the real one stands.
+#[derive(Clone, Debug, Default)]
+pub struct Discards {
+    key: Vec<u8>,
+    version: u64,
+}
+
+impl Discards {
+    /// An entry passes, in the order of a source.
+    pub fn pass(&mut self, entry: &Entry<'_>) {
+        if entry.meta & META_DISCARD_EARLIER != 0 {
+            self.key.clear();
+            self.key.extend_from_slice(entry.key);
+            self.version = entry.version;
+        }
+    }
+
+    /// Is this the tombstone that stands for what the last discarding entry has discarded?
+    pub fn explain(&self, entry: &Entry<'_>) -> bool {
+        entry.meta & !META_VALUE_POINTER == META_DELETE
+            && entry.version.checked_add(1) == Some(self.version)
+            && entry.key == self.key
+    }
+}
+
 /// Yields entries: keys ascending, versions of a key descending, unless it says otherwise.
 ///
 /// A cursor, so that a merge can hold many of them without copying: [`advance`](Source::advance), then look at

@@ -155,7 +155,8 @@ fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
         has_manifest: manifest.is_some(),
         kind: manifest.map_or("unknown", |manifest| manifest.kind.name()),
         bytes: segment.bytes(),
-        entries: manifest.map_or_else(|| of_tally(crate::format::Tally::entries), |manifest| manifest.entries),
+        entries: manifest
+            .map_or_else(|| of_tally(crate::format::Tally::entries), |manifest| manifest.entries),
         frames: manifest.map_or_else(|| of_tally(crate::format::Tally::frames), |manifest| manifest.frames),
         runs: match manifest {
             Some(manifest) => manifest.runs.as_ref().map(Vec::len),

@@ -70,7 +70,13 @@ impl Opened {
 
     /// The newest live entries, at version `at`, of the keys that begin with `prefix` and come after `after`: at most `limit` of
     /// them and about 4 MiB.
-    pub async fn page(&self, prefix: Vec<u8>, after: Option<Vec<u8>>, at: Option<u64>, limit: usize) -> Result<Page> {
+    pub async fn page(
+        &self,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        at: Option<u64>,
+        limit: usize,
+    ) -> Result<Page> {
         let datastore = Arc::clone(&self.datastore);
         work::blocking(Progress::new(), move |progress| {
             let snapshot = datastore.snapshot()?;

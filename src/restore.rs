@@ -165,7 +165,11 @@ impl Plan {
         };
         let mut restored = self.restored(options, Some(written), progress);
         restored.notes.extend(replaced.as_ref().map(|path| {
-            let verb = if options.keep_replaced { "what was there is kept" } else { "what was there could not be removed" };
+            let verb = if options.keep_replaced {
+                "what was there is kept"
+            } else {
+                "what was there could not be removed"
+            };
             format!("{verb}; remove it with: rm -r {}", path.display())
         }));
         restored.replaced = replaced;
@@ -193,7 +197,9 @@ impl Plan {
         })?;
         let made = Store::open_held(dir)?;
         if made.about().entries != written.entries || made.snapshot()?.pinned_version() != self.pinned() {
-            return Err(Error::damaged("expected to read back what was written, found something else").at_path(dir));
+            return Err(
+                Error::damaged("expected to read back what was written, found something else").at_path(dir)
+            );
         }
         Ok(written)
     }
@@ -204,7 +210,8 @@ impl Plan {
             let found = digest_file(segment.input(), progress)?;
             match segment.sha256() {
                 Some(expected) if expected != found => {
-                    Err(Error::damaged(format!("expected SHA-256 {expected}, found {found}")).at_path(segment.path()))
+                    Err(Error::damaged(format!("expected SHA-256 {expected}, found {found}"))
+                        .at_path(segment.path()))
                 }
                 _ => target::digest_bytes(&found),
             }
@@ -229,7 +236,8 @@ impl Plan {
 
     fn restored(&self, options: &Options, written: Option<Written>, progress: &Progress) -> Restored {
         let newest = self.chain.newest();
-        let counted = self.chain.segments().iter().filter_map(|segment| segment.manifest()).map(|m| m.entries).sum();
+        let counted =
+            self.chain.segments().iter().filter_map(|segment| segment.manifest()).map(|m| m.entries).sum();
         let mut notes = self.notes.clone();
         notes.push("a restored datastore begins a new history: the next backup of a node that runs on it is a full one".into());
         Restored {
@@ -256,7 +264,9 @@ fn engine(options: &Options) -> Result<()> {
     let hint = "pass engine=\"rocksdb\": it makes a store that evbackup queries, serves and exports";
     match options.engine.as_deref().map(Engine::from_name).transpose()? {
         Some(Engine::RocksDb) => Ok(()),
-        Some(Engine::Badger) => Err(Error::unsupported("cannot write a Badger directory yet").with_hint(hint)),
+        Some(Engine::Badger) => {
+            Err(Error::unsupported("cannot write a Badger directory yet").with_hint(hint))
+        }
         None => Err(Error::invalid("expected an engine, found none").with_hint(hint)),
     }
 }

@@ -53,9 +53,9 @@ impl Handler for Served {
 /// What the client's increment is based on; none of it is there for a full backup.
 fn base(request: &BackupRequest) -> Option<Base> {
     let base = Base {
-        store_id: request.base_store_id.to_vec(),
+        store_id: request.base_store_id.clone(),
         height: request.base_height,
-        hash: request.base_hash.to_vec(),
+        hash: request.base_hash.clone(),
         version: request.base_version,
     };
     (base != Base::default()).then_some(base)

@@ -5,6 +5,7 @@ use crate::base::scratch::Scratch;
 use crate::entry::Source;
 use crate::error::{Error, Kind, Result};
 use crate::flow::chain::Chain;
+use crate::flow::checks;
 pub use crate::flow::checks::Level;
 pub use crate::flow::finding::{Finding, Level as Severity};
 use crate::flow::work;
@@ -84,6 +85,9 @@ fn check(options: &Options, progress: &Progress) -> Result<Report> {
     progress.begin(Phase::Verifying, chain.bytes());
     let mut findings = chain.findings().to_vec();
     findings.extend(chain.check(options.level, true, progress)?);
+    for segment in chain.segments() {
+        findings.extend(checks::keys(segment, options.level)?);
+    }
     let whole = findings.iter().all(|finding| finding.level < Severity::Error);
     if options.level == Level::Full && whole && needs_merge(&chain) {
         findings.extend(merged(&chain, progress)?);

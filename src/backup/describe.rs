@@ -47,8 +47,11 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
             last: hex(&run.last),
             entries: run.entries,
         });
-        let pieces =
-            layout.pieces.into_iter().map(|(run, piece)| Piece { run, offset: piece.offset, bytes: piece.bytes });
+        let pieces = layout.pieces.into_iter().map(|(run, piece)| Piece {
+            run,
+            offset: piece.offset,
+            bytes: piece.bytes,
+        });
         (Some(runs.collect()), Some(pieces.collect()))
     });
     let index = tally.index().into_iter().map(|block| IndexBlock {
@@ -113,7 +116,8 @@ fn segment_name(path: &Path) -> String {
 fn complete(facts: &Facts<'_>) -> Complete {
     let watch = &facts.recorded.watch;
     let height = facts.announced.current_height;
-    let block = (height > 0).then(|| watch.seen(&key::header(height))).flatten().filter(|block| !block.delete);
+    let block =
+        (height > 0).then(|| watch.seen(&key::header(height))).flatten().filter(|block| !block.delete);
     let hash = block.map(|block| block.sha256.clone());
     if let Some(version) = facts.end.pinned_version {
         let base = facts.base.map(|base| &base.manifest).filter(|base| base.complete_height == height);

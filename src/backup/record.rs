@@ -134,8 +134,14 @@ impl Record {
             let known = base.manifest.store_id.as_deref().unwrap_or_default();
             let found = crate::flow::hasher::hex(&announced.store_id);
             if known != found {
-                let name = |id: &str| if id.is_empty() { "a source without an id".into() } else { format!("store {id}") };
-                return Err(base.mismatch(format!("it was taken from {}, this is {}", name(known), name(&found))));
+                let name = |id: &str| {
+                    if id.is_empty() { "a source without an id".into() } else { format!("store {id}") }
+                };
+                return Err(base.mismatch(format!(
+                    "it was taken from {}, this is {}",
+                    name(known),
+                    name(&found)
+                )));
             }
             if height < base.manifest.announced_height {
                 let before = base.manifest.announced_height;
@@ -159,10 +165,10 @@ impl Record {
 
     /// Takes everything that arrives, and makes the segment visible.
     pub(super) fn run(mut self, arrivals: &mut dyn Arrivals) -> Result<Backup> {
-        let mut keys = self
-            .target
-            .begin_keys()?
-            .map(|part| { let path = part.path().to_owned(); KeysWriter::new(part, path) });
+        let mut keys = self.target.begin_keys()?.map(|part| {
+            let path = part.path().to_owned();
+            KeysWriter::new(part, path)
+        });
         let (recorded, end) = if self.question.exact {
             self.compared(arrivals, keys.as_mut())?
         } else {
@@ -187,7 +193,9 @@ impl Record {
     fn watch(&self, keys: Option<Sorter>) -> Watch {
         let mut wanted = vec![key::TIP.to_vec(), key::PRUNED_BLOCKS.to_vec()];
         let base = self.base.as_ref().map(|base| base.manifest.complete_height);
-        for height in [Some(self.announced.current_height), base].into_iter().flatten().filter(|height| *height > 0) {
+        for height in
+            [Some(self.announced.current_height), base].into_iter().flatten().filter(|height| *height > 0)
+        {
             let header = key::header(height);
             if !wanted.contains(&header) {
                 wanted.push(header);
@@ -197,7 +205,11 @@ impl Record {
     }
 
     /// The stream is the segment; tombstones of our own may follow it.
-    fn streamed(&mut self, arrivals: &mut dyn Arrivals, keys: Option<&mut KeysFile>) -> Result<(Recorded, Final)> {
+    fn streamed(
+        &mut self,
+        arrivals: &mut dyn Arrivals,
+        keys: Option<&mut KeysFile>,
+    ) -> Result<(Recorded, Final)> {
         let (scratch, progress) = (self.target.scratch(), self.progress.clone());
         let collects = keys.is_some() || self.base.is_some();
         let sorter = || Sorter::new(&scratch, SORT_MEMORY, &progress);
@@ -227,9 +239,11 @@ impl Record {
                 }
             }
             (Some(base), None, _) if any_listed => {
-                return Err(Error::missing("expected the base's keys file, from which deletes follow, found none")
-                    .at_path(pair::keys_path(&base.path))
-                    .with_hint("take a full backup"));
+                return Err(Error::missing(
+                    "expected the base's keys file, from which deletes follow, found none",
+                )
+                .at_path(pair::keys_path(&base.path))
+                .with_hint("take a full backup"));
             }
             (None, _, Some(mut changed)) => {
                 if let Some(keys) = keys {
@@ -242,7 +256,11 @@ impl Record {
     }
 
     /// Everything is fetched into a nameless file and compared with the base's keys; the segment is what differs.
-    fn compared(&mut self, arrivals: &mut dyn Arrivals, mut keys: Option<&mut KeysFile>) -> Result<(Recorded, Final)> {
+    fn compared(
+        &mut self,
+        arrivals: &mut dyn Arrivals,
+        mut keys: Option<&mut KeysFile>,
+    ) -> Result<(Recorded, Final)> {
         let Some(base) = self.base.clone() else {
             return Err(Error::invalid("expected a base to compare with, found none"));
         };
@@ -259,7 +277,8 @@ impl Record {
         let sources = sorted(&input, layout, "the source", &scratch, SORT_MEMORY, &progress)?;
         let mut all = Ordered::new(Merge::in_passes(sources, &scratch, &progress)?);
         let Some(mut base_keys) = base.keys()? else {
-            return Err(Error::missing("expected the base's keys file, found none").at_path(pair::keys_path(&base.path)));
+            return Err(Error::missing("expected the base's keys file, found none")
+                .at_path(pair::keys_path(&base.path)));
         };
         let tombstone = end.last_version.max(base.manifest.last_version);
         let watch = self.watch(None);
@@ -346,7 +365,13 @@ fn check_end(end: &Final, watch: &Watch) -> Result<()> {
 }
 
 /// Is the source still the one that the base was taken from? Asked where the server itself proves nothing.
-fn check_base(base: &Base, announced: &Announced, end: &Final, watch: &Watch, question: &Question) -> Result<()> {
+fn check_base(
+    base: &Base,
+    announced: &Announced,
+    end: &Final,
+    watch: &Watch,
+    question: &Question,
+) -> Result<()> {
     let manifest = &base.manifest;
     if announced.pinned_version.is_some() {
         return Ok(());
@@ -358,7 +383,10 @@ fn check_base(base: &Base, announced: &Announced, end: &Final, watch: &Watch, qu
             manifest.last_version
         )));
     }
-    if manifest.complete_height == 0 || question.since >= manifest.next_since || end.since >= manifest.next_since {
+    if manifest.complete_height == 0
+        || question.since >= manifest.next_since
+        || end.since >= manifest.next_since
+    {
         return Ok(());
     }
     let height = manifest.complete_height;
@@ -376,8 +404,17 @@ fn check_base(base: &Base, announced: &Announced, end: &Final, watch: &Watch, qu
             seen.sha256,
             seen.version
         ))),
-        None if watch.seen(key::PRUNED_BLOCKS).and_then(|mark| mark.height).is_some_and(|mark| mark >= height) => Ok(()),
-        None => Err(base.mismatch(format!("the source does not send block {height} of version {}", manifest.complete_version))),
+        None if watch
+            .seen(key::PRUNED_BLOCKS)
+            .and_then(|mark| mark.height)
+            .is_some_and(|mark| mark >= height) =>
+        {
+            Ok(())
+        }
+        None => Err(base.mismatch(format!(
+            "the source does not send block {height} of version {}",
+            manifest.complete_version
+        ))),
     }
 }
 

@@ -30,7 +30,9 @@ impl Question {
         let Some(base) = base else {
             let since = if let Since::Version(since) = options.since { since } else { 0 };
             if options.exact == Some(true) && since > 0 {
-                return Err(Error::invalid("expected an earlier segment as since where exact is asked, found a version"));
+                return Err(Error::invalid(
+                    "expected an earlier segment as since where exact is asked, found a version",
+                ));
             }
             return Ok(Self { since, proof: None, exact: false });
         };
@@ -50,7 +52,9 @@ impl Question {
             (false, false) => manifest.next_since,
         };
         let bytes = |hex: &Option<String>| {
-            hex.as_ref().and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()).unwrap_or_default()
+            hex.as_ref()
+                .and_then(|hex| data_encoding::HEXLOWER.decode(hex.as_bytes()).ok())
+                .unwrap_or_default()
         };
         let proof = (!exact).then(|| rpc::Base {
             store_id: bytes(&manifest.store_id),
@@ -109,8 +113,8 @@ async fn from_server(connect: &Connect, mut record: Record, progress: &Progress)
     };
     // Without the last word the worker gives up, and takes away what it wrote.
     drop(sender);
-    let worked = worker.await.unwrap_or_else(|error| Err(Error::io(format!("a worker has died: {error}"))));
-    match (failed, worked) {
+    let result = worker.await.unwrap_or_else(|error| Err(Error::io(format!("a worker has died: {error}"))));
+    match (failed, result) {
         // What the worker found in the bytes is why the stream was left.
         (Some(error), Err(other)) if other.kind() == Kind::Cancelled => Err(error),
         (_, Err(error)) => Err(at_source(error, connect)),
@@ -148,8 +152,7 @@ fn from_datastore(path: &Path, record: Record, progress: &Progress) -> Result<Ba
         match (answered, recorded) {
             // Whoever hears that the other has given up is not the one who knows why.
             (Err(error), Err(other)) if other.kind() == Kind::Cancelled => Err(error),
-            (_, Err(error)) => Err(error),
-            (Err(error), Ok(_)) => Err(error),
+            (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
             (Ok(()), Ok(backup)) => Ok(backup),
         }
     })

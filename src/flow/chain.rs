@@ -57,7 +57,10 @@ impl Chain {
         let mended = segments.iter().map(Segment::path).ne(given.iter().map(PathBuf::as_path));
         if mended && findings.iter().all(|finding| finding.code == "twice") {
             let names: Vec<_> = segments.iter().map(Segment::name).collect();
-            findings.push(Finding::info("order-mended", format!("the segments follow each other as {}", names.join(", "))));
+            findings.push(Finding::info(
+                "order-mended",
+                format!("the segments follow each other as {}", names.join(", ")),
+            ));
         }
         Self { segments, findings }
     }
@@ -130,8 +133,10 @@ fn without_doubles(segments: Vec<Segment>) -> (Vec<Segment>, Vec<Finding>) {
     let mut once: Vec<Segment> = Vec::new();
     for segment in segments {
         let same = once.iter().any(|other| {
-            let one_file = std::fs::canonicalize(other.path()).ok() == std::fs::canonicalize(segment.path()).ok();
-            one_file || (other.sha256().is_some() && other.sha256() == segment.sha256() && segment.bytes() > 0)
+            let one_file =
+                std::fs::canonicalize(other.path()).ok() == std::fs::canonicalize(segment.path()).ok();
+            one_file
+                || (other.sha256().is_some() && other.sha256() == segment.sha256() && segment.bytes() > 0)
         });
         if same {
             let text = "this segment was given twice and is read once";
@@ -145,9 +150,11 @@ fn without_doubles(segments: Vec<Segment>) -> (Vec<Segment>, Vec<Finding>) {
 
 /// What a store has already taken is harmless, too.
 fn pass_over(segments: &mut Vec<Segment>, taken: &[String]) -> Vec<Finding> {
-    let is_taken = |segment: &Segment| segment.sha256().is_some_and(|sha256| taken.iter().any(|one| one == sha256));
+    let is_taken =
+        |segment: &Segment| segment.sha256().is_some_and(|sha256| taken.iter().any(|one| one == sha256));
     let findings = segments.iter().filter(|segment| is_taken(segment)).map(|segment| {
-        Finding::info("already-applied", format!("{} is in the store already", segment.name())).in_file(segment.path())
+        Finding::info("already-applied", format!("{} is in the store already", segment.name()))
+            .in_file(segment.path())
     });
     let findings = findings.collect();
     segments.retain(|segment| !is_taken(segment));
@@ -171,7 +178,9 @@ fn in_order(mut rest: Vec<Segment>, after: Option<&After>) -> (Vec<Segment>, Vec
     while let Some(current) = &at {
         let mut followers = rest.iter().enumerate().filter(|(_, segment)| follows(segment, current));
         let Some((place, _)) = followers.next() else { break };
-        if let Some((_, other)) = followers.find(|(_, other)| other.manifest().is_some_and(|m| m.parent.is_some())) {
+        if let Some((_, other)) =
+            followers.find(|(_, other)| other.manifest().is_some_and(|m| m.parent.is_some()))
+        {
             findings.extend(rest.get(place).map(|one| fork(one, other)));
         }
         let segment = rest.remove(place);
@@ -188,7 +197,8 @@ fn in_order(mut rest: Vec<Segment>, after: Option<&After>) -> (Vec<Segment>, Vec
 
 /// The first segment of a chain: the full one, or one that says nothing and stands first.
 fn first(segments: &[Segment]) -> Option<usize> {
-    let full = |segment: &Segment| segment.manifest().is_some_and(|manifest| manifest.kind == SegmentKind::Full);
+    let full =
+        |segment: &Segment| segment.manifest().is_some_and(|manifest| manifest.kind == SegmentKind::Full);
     let silent = |segment: &Segment| segment.manifest().is_none();
     segments.iter().position(full).or_else(|| segments.first().is_some_and(silent).then_some(0))
 }
@@ -223,7 +233,9 @@ fn foreign(manifest: &Manifest, before: &After) -> bool {
 fn no_full(segments: &[Segment]) -> Option<Finding> {
     let segment = segments.first()?;
     let since = segment.manifest().map_or(0, |manifest| manifest.since_version);
-    let text = format!("expected a full segment at the start of the chain, found only increments since version {since}");
+    let text = format!(
+        "expected a full segment at the start of the chain, found only increments since version {since}"
+    );
     Some(
         Finding::new(super::finding::Level::Error, "gap", Kind::Missing, text)
             .in_file(segment.path())
@@ -232,16 +244,18 @@ fn no_full(segments: &[Segment]) -> Option<Finding> {
 }
 
 fn fork(one: &Segment, other: &Segment) -> Finding {
-    let text = format!("expected one increment after its parent, found two: {} and {}", one.name(), other.name());
-    Finding::new(super::finding::Level::Error, "fork", Kind::Mismatch, text)
-        .in_file(other.path())
-        .with_hint("leave out the one whose followers you do not want: deletes are counted from the parent on")
+    let text =
+        format!("expected one increment after its parent, found two: {} and {}", one.name(), other.name());
+    Finding::new(super::finding::Level::Error, "fork", Kind::Mismatch, text).in_file(other.path()).with_hint(
+        "leave out the one whose followers you do not want: deletes are counted from the parent on",
+    )
 }
 
 fn left_over(segment: &Segment, before: &After) -> Finding {
     use super::finding::Level::Error;
     let Some(manifest) = segment.manifest() else {
-        return Finding::new(Error, "gap", Kind::Missing, "expected it to follow the chain").in_file(segment.path());
+        return Finding::new(Error, "gap", Kind::Missing, "expected it to follow the chain")
+            .in_file(segment.path());
     };
     let finding = if manifest.kind == SegmentKind::Full {
         let text = "expected one full segment in a chain, found another".to_owned();
@@ -252,7 +266,8 @@ fn left_over(segment: &Segment, before: &After) -> Finding {
             before.store_id.as_deref().unwrap_or("?"),
             manifest.store_id.as_deref().unwrap_or("?")
         );
-        Finding::new(Error, "foreign", Kind::Mismatch, text).with_hint("it belongs to another datastore's chain")
+        Finding::new(Error, "foreign", Kind::Mismatch, text)
+            .with_hint("it belongs to another datastore's chain")
     } else {
         let text = match &manifest.parent {
             Some(parent) => format!(
@@ -275,7 +290,9 @@ fn promises(segment: &Segment) -> Option<Finding> {
     let manifest = segment.manifest()?;
     let text = match manifest.deletes {
         Deletes::Exact => return None,
-        Deletes::Derived => "deletes outside the block families are derived: a key that was deleted may be back",
+        Deletes::Derived => {
+            "deletes outside the block families are derived: a key that was deleted may be back"
+        }
         Deletes::Unknown => {
             "deletes that the source had compacted away are unknown: a key that was deleted may be back"
         }

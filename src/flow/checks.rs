@@ -8,7 +8,9 @@ use crate::base::progress::Progress;
 use crate::entry::Source;
 use crate::error::{Error, Kind, Result};
 use crate::format::{Input, MAX_FRAME, Reader, Tally};
+use crate::repo::keys::KeysReader;
 use crate::repo::manifest::{IndexBlock, Manifest};
+use crate::repo::pair;
 use serde::Serialize;
 
 /// How much is checked.
@@ -28,7 +30,12 @@ const MAX_FINDINGS: usize = 100;
 /// Reads a whole segment and says what is wrong with it. `digest`: its SHA-256 too. After a full reading the segment keeps the tally.
 ///
 /// An error is returned only where the reading itself failed; what is wrong with the bytes is a finding.
-pub fn segment(segment: &mut Segment, level: Level, digest: bool, progress: &Progress) -> Result<Vec<Finding>> {
+pub fn segment(
+    segment: &mut Segment,
+    level: Level,
+    digest: bool,
+    progress: &Progress,
+) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     size(segment, &mut findings);
     if segment.manifest().is_none() {
@@ -49,7 +56,8 @@ pub fn segment(segment: &mut Segment, level: Level, digest: bool, progress: &Pro
                     threads.spawn(move || digest_file(input, progress))
                 });
                 let read = entries(segment, progress);
-                let sha256 = hashing.map(|thread| thread.join().unwrap_or_else(|_| Err(Error::io("a thread has died"))));
+                let sha256 = hashing
+                    .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::io("a thread has died"))));
                 (sha256.transpose(), read)
             });
             let (tally, failed) = read?;
@@ -67,6 +75,35 @@ pub fn segment(segment: &mut Segment, level: Level, digest: bool, progress: &Pro
     }
     let path = segment.path().to_owned();
     Ok(findings.into_iter().map(|finding| finding.in_file(&path)).collect())
+}
+
+/// Checks the list of live keys beside the segment: a restore does without it, the next increment does not.
+pub fn keys(segment: &Segment, level: Level) -> Result<Option<Finding>> {
+    let Some(claim) = segment.manifest().and_then(|manifest| manifest.keys.as_ref()) else { return Ok(None) };
+    let path = pair::keys_path(segment.path());
+    let hint = "restore is not affected; make the next backup a full one";
+    let Some(file) = segment.keys() else {
+        let text = format!(
+            "expected {} bytes of keys beside the segment, found none or another length",
+            claim.bytes
+        );
+        return Ok(Some(Finding::warning("keys", text).in_file(&path).with_hint(hint)));
+    };
+    if level == Level::Quick {
+        return Ok(None);
+    }
+    let file = file.try_clone().map_err(|error| Error::from_io(error, "read it", &path))?;
+    let read = KeysReader::new(file, &path).and_then(|reader| {
+        let mut reader = reader.expecting(claim);
+        while reader.advance()? {}
+        Ok(())
+    });
+    match read {
+        Err(error) if error.kind() == Kind::Damaged => {
+            Ok(Some(Finding::from_error("keys", &error).with_hint(hint)))
+        }
+        read => read.map(|()| None),
+    }
 }
 
 fn failed_before(findings: &[Finding]) -> bool {
@@ -140,7 +177,8 @@ fn frames(segment: &Segment, findings: &mut Vec<Finding>, progress: &Progress) -
         }
         let length = u64::from_le_bytes(header);
         if length > MAX_FRAME || length > end - at - 8 {
-            let text = format!("expected a frame of at most {} bytes, found a length of {length}", end - at - 8);
+            let text =
+                format!("expected a frame of at most {} bytes, found a length of {length}", end - at - 8);
             findings.push(Finding::damage("frame", text).at(at));
             return Ok(());
         }
@@ -149,7 +187,8 @@ fn frames(segment: &Segment, findings: &mut Vec<Finding>, progress: &Progress) -
     if let Some(manifest) = segment.manifest()
         && manifest.frames != frames
     {
-        findings.push(Finding::damage("frames", format!("expected {} frames, found {frames}", manifest.frames)));
+        findings
+            .push(Finding::damage("frames", format!("expected {} frames, found {frames}", manifest.frames)));
     }
     Ok(())
 }
@@ -199,12 +238,16 @@ fn block_crc(segment: &Segment, block: &IndexBlock, progress: &Progress) -> Resu
 fn compare(manifest: Option<&Manifest>, tally: &Tally, partial: bool, findings: &mut Vec<Finding>) {
     let Some(manifest) = manifest else { return };
     let index = tally.index();
-    for (block, found) in manifest.index.iter().zip(&index).take_while(|(block, _)| {
-        !partial || block.offset + block.bytes <= tally.bytes()
-    }) {
+    for (block, found) in manifest
+        .index
+        .iter()
+        .zip(&index)
+        .take_while(|(block, _)| !partial || block.offset + block.bytes <= tally.bytes())
+    {
         let crc = format!("{:08x}", found.crc32c);
         if (found.offset, found.bytes) != (block.offset, block.bytes) {
-            let text = format!("expected a block of {} bytes, found frames of {} bytes", block.bytes, found.bytes);
+            let text =
+                format!("expected a block of {} bytes, found frames of {} bytes", block.bytes, found.bytes);
             findings.push(Finding::damage("block", text).at(block.offset));
             break;
         }
@@ -221,7 +264,12 @@ fn compare(manifest: Option<&Manifest>, tally: &Tally, partial: bool, findings: 
     for (code, what, expected, found) in [
         ("frames", "frames", manifest.frames, tally.frames()),
         ("entries", "entries", manifest.entries, tally.entries()),
-        ("versions", "as the highest version", manifest.last_version.max(tally.last_version()), tally.last_version()),
+        (
+            "versions",
+            "as the highest version",
+            manifest.last_version.max(tally.last_version()),
+            tally.last_version(),
+        ),
     ] {
         // An increment without news keeps the version it was asked at, so nothing in it need reach `last_version`.
         if expected != found && !(code == "versions" && (manifest.pinned || tally.entries() == 0)) {
@@ -230,7 +278,10 @@ fn compare(manifest: Option<&Manifest>, tally: &Tally, partial: bool, findings: 
     }
     if tally.last_version() > manifest.last_version {
         let (expected, found) = (manifest.last_version, tally.last_version());
-        findings.push(Finding::damage("versions", format!("expected no version above {expected}, found {found}")));
+        findings.push(Finding::damage(
+            "versions",
+            format!("expected no version above {expected}, found {found}"),
+        ));
     }
 }
 

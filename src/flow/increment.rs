@@ -30,9 +30,11 @@ impl Base {
         expect_file(path)?;
         match pair::load(path)? {
             Some(manifest) => Ok(Self { path: path.to_owned(), manifest }),
-            None => Err(Error::missing("expected its manifest, which says up to where it is complete, found none")
-                .at_path(path)
-                .with_hint("take a full backup, or give the version as a number")),
+            None => Err(Error::missing(
+                "expected its manifest, which says up to where it is complete, found none",
+            )
+            .at_path(path)
+            .with_hint("take a full backup, or give the version as a number")),
         }
     }
 
@@ -78,7 +80,12 @@ impl Source for KeysSource {
         if !self.stands {
             return Entry::default();
         }
-        Entry { key: self.reader.key(), version: self.reader.version(), value: &self.hash, ..Entry::default() }
+        Entry {
+            key: self.reader.key(),
+            version: self.reader.version(),
+            value: &self.hash,
+            ..Entry::default()
+        }
     }
 }
 
@@ -191,7 +198,10 @@ fn pass_to(listed: &mut Peek<'_>, key: &[u8], base: &Base) -> Result<bool> {
 }
 
 fn unknown(base: &Base, key: &[u8]) -> Error {
-    base.mismatch(format!("the source holds key {}, which neither the base nor the increment has", key.escape_ascii()))
+    base.mismatch(format!(
+        "the source holds key {}, which neither the base nor the increment has",
+        key.escape_ascii()
+    ))
 }
 
 fn hash_of(entry: &Entry<'_>) -> u64 {
@@ -199,7 +209,8 @@ fn hash_of(entry: &Entry<'_>) -> u64 {
 }
 
 fn not_reused(base: &Base, old: &Entry<'_>, new: &Entry<'_>) -> Result<()> {
-    if new.version > old.version || (new.version == old.version && new.value == old.value && !new.is_delete()) {
+    if new.version > old.version || (new.version == old.version && new.value == old.value && !new.is_delete())
+    {
         return Ok(());
     }
     Err(base.mismatch(format!(

@@ -75,7 +75,11 @@ impl<'a> Recorder<'a> {
 
     /// Takes everything that arrives, up to the source's last word. Keys that the source lists go to `listed`; whether any came is
     /// the second thing it gives.
-    pub fn receive(mut self, arrivals: &mut dyn Arrivals, listed: &mut Sorter) -> Result<(Self, Final, bool)> {
+    pub fn receive(
+        mut self,
+        arrivals: &mut dyn Arrivals,
+        listed: &mut Sorter,
+    ) -> Result<(Self, Final, bool)> {
         let input = Incoming {
             arrivals,
             out: &mut *self.out,

@@ -3,7 +3,7 @@
 use super::sort;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::entry::{Entry, Source};
+use crate::entry::{Discards, Entry, Source};
 use crate::error::{Error, Result};
 
 /// Most sources that are merged at once. Each holds half a MiB of its file; more are merged in passes.
@@ -33,12 +33,13 @@ pub struct Merge<'a> {
     /// Indexes of the sources that stand on an entry; a binary heap, the smallest entry first.
     heap: Vec<usize>,
     begun: bool,
+    discards: Discards,
 }
 
 impl<'a> Merge<'a> {
     /// Merges these, however many: all of them stay open.
     pub fn new(sources: Vec<Named<'a>>) -> Self {
-        Self { heap: Vec::with_capacity(sources.len()), sources, begun: false }
+        Self { heap: Vec::with_capacity(sources.len()), sources, begun: false, discards: Discards::default() }
     }
 
     /// Merges these with at most [`MAX_OPEN`] of them open, the rest in passes through nameless files.
@@ -137,9 +138,14 @@ impl<'a> Merge<'a> {
             let Some((place, other)) = double.and_then(|place| Some((place, self.at(place)?))) else {
                 return Ok(());
             };
-            if !entry.same_content(&self.entry_of(other)) {
+            let twin = self.entry_of(other);
+            let place = if entry.same_content(&twin) || self.discards.explain(&twin) {
+                place
+            } else if self.discards.explain(&entry) {
+                0
+            } else {
                 return Err(self.reused(first, other));
-            }
+            };
             self.step(place)?;
         }
         Ok(())
@@ -162,6 +168,11 @@ impl<'a> Merge<'a> {
 impl Source for Merge<'_> {
     fn advance(&mut self) -> Result<bool> {
         if self.begun {
+            if let Some(first) = self.at(0) {
+                let mut discards = std::mem::take(&mut self.discards);
+                discards.pass(&self.entry_of(first));
+                self.discards = discards;
+            }
             self.step(0)?;
         } else {
             self.begin()?;
@@ -221,7 +232,7 @@ impl<S: Source> Source for Ordered<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{OwnedEntry, VecSource};
+    use crate::entry::{META_DELETE, META_DISCARD_EARLIER, OwnedEntry, VecSource};
     use proptest::prelude::*;
 
     fn entry(key: u8, version: u64, value: u8) -> OwnedEntry {
@@ -273,6 +284,23 @@ mod tests {
             "{error}"
         );
         assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn badgers_synthetic_tombstone_gives_way_to_the_entry_at_its_version() {
+        let discarding = OwnedEntry { meta: META_DISCARD_EARLIER, ..entry(b'k', 8, 2) };
+        let tombstone = OwnedEntry { value: Vec::new(), meta: META_DELETE, ..entry(b'k', 7, 0) };
+        let base = vec![entry(b'k', 7, 1)];
+        for turned in [false, true] {
+            let mut sources = vec![named(base.clone()), named(vec![discarding.clone(), tombstone.clone()])];
+            if turned {
+                sources.reverse();
+            }
+            assert_eq!(all(&mut Merge::new(sources)).unwrap(), [discarding.clone(), base[0].clone()]);
+        }
+        // Without the entry that discards, the same tombstone means that the version was reused.
+        let sources = vec![named(base), named(vec![tombstone])];
+        assert_eq!(all(&mut Merge::new(sources)).unwrap_err().code(), "mismatch");
     }
 
     #[test]

@@ -58,10 +58,12 @@ pub fn extend(path: &Path, blocks: u64, shape: Shape) -> Result<Written> {
         let tip = snapshot.tip()?;
         (tip, snapshot.get(&key::header(tip))?)
     };
-    let last = last.ok_or_else(|| Error::invalid("expected a store with sample blocks, found none").at_path(path))?;
+    let last =
+        last.ok_or_else(|| Error::invalid("expected a store with sample blocks, found none").at_path(path))?;
     let mut hash = Sha256::new();
     hash.update(&last.value);
-    let mut increment = Increment::begin(&mut store, LoadOptions { progress: Progress::new(), ..LoadOptions::default() })?;
+    let mut increment =
+        Increment::begin(&mut store, LoadOptions { progress: Progress::new(), ..LoadOptions::default() })?;
     put_blocks(tip + 1, tip + blocks, &hash.bytes(), shape, &mut |entry| increment.put(entry.as_entry()))?;
     increment.finish_with(about(tip + blocks))
 }

@@ -90,7 +90,12 @@ impl Segment {
     }
 
     /// Its entries as sorted sources: as few as its runs allow when they are known, else one that sorts them.
-    pub fn sorted(&self, scratch: &Scratch, memory: usize, progress: &Progress) -> Result<Vec<Named<'static>>> {
+    pub fn sorted(
+        &self,
+        scratch: &Scratch,
+        memory: usize,
+        progress: &Progress,
+    ) -> Result<Vec<Named<'static>>> {
         let layout = match &self.tally {
             Some(tally) => tally.layout(),
             None => self.manifest.as_ref().and_then(claimed_layout),
@@ -173,7 +178,9 @@ fn lanes(layout: format::Layout) -> Vec<Vec<Piece>> {
 /// Refuses a path that is no segment but a folder, with advice.
 pub fn expect_file(path: &Path) -> Result<()> {
     match std::fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => Err(Error::invalid("expected a segment file, found a folder").at_path(path)),
+        Ok(meta) if meta.is_dir() => {
+            Err(Error::invalid("expected a segment file, found a folder").at_path(path))
+        }
         Ok(_) => Ok(()),
         Err(error) => Err(Error::from_io(error, "look at it", path)),
     }

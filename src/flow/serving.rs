@@ -59,7 +59,10 @@ fn prove(id: &[u8], snapshot: &dyn Snapshot, base: &Base) -> Result<()> {
     }
     if base.version > snapshot.pinned_version() {
         let pinned = snapshot.pinned_version();
-        return Err(mismatch(format!("expected a base up to version {pinned}, found one at {}", base.version)));
+        return Err(mismatch(format!(
+            "expected a base up to version {pinned}, found one at {}",
+            base.version
+        )));
     }
     if base.height == 0 || base.hash.is_empty() {
         return Ok(());

@@ -38,7 +38,13 @@ pub struct Sorter {
 impl Sorter {
     /// A sorter that holds at most about `memory` bytes, and the largest entry.
     pub fn new(scratch: &Scratch, memory: usize, progress: &Progress) -> Self {
-        Self { scratch: scratch.clone(), progress: progress.clone(), memory, arena: Arena::default(), runs: Vec::new() }
+        Self {
+            scratch: scratch.clone(),
+            progress: progress.clone(),
+            memory,
+            arena: Arena::default(),
+            runs: Vec::new(),
+        }
     }
 
     /// Takes one entry.
@@ -220,8 +226,8 @@ mod tests {
         for value in [b"a", b"b"] {
             sorter.put(Entry { key: b"k", version: 1, value, ..Entry::default() }).unwrap();
         }
-        let mut sorted = sorter.finish().unwrap();
-        assert!(sorted.advance().unwrap());
-        assert_eq!(sorted.advance().unwrap_err().code(), "mismatch");
+        let mut all = sorter.finish().unwrap();
+        assert!(all.advance().unwrap());
+        assert_eq!(all.advance().unwrap_err().code(), "mismatch");
     }
 }

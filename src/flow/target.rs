@@ -40,7 +40,11 @@ pub fn check(dest: &Path, segments: &[PathBuf], overwrite: bool) -> Result<Optio
     if is_home(&whole) {
         return Err(exists(dest, "expected a datastore's directory, found a home directory"));
     }
-    if segments.iter().filter_map(|path| std::fs::canonicalize(path).ok()).any(|path| path.starts_with(&whole)) {
+    if segments
+        .iter()
+        .filter_map(|path| std::fs::canonicalize(path).ok())
+        .any(|path| path.starts_with(&whole))
+    {
         return Err(exists(dest, "expected a datastore's directory, found the one that the segments are in"));
     }
     if Engine::of(&whole).is_none() {
@@ -58,7 +62,8 @@ fn exists(dest: &Path, what: &'static str) -> Error {
 }
 
 fn is_mount_point(dest: &Path) -> Result<bool> {
-    let look = |path: &Path| std::fs::metadata(path).map_err(|error| Error::from_io(error, "look at it", path));
+    let look =
+        |path: &Path| std::fs::metadata(path).map_err(|error| Error::from_io(error, "look at it", path));
     let above = dest.parent().unwrap_or(dest);
     let (here, above) = (look(dest)?, look(above)?);
     Ok(here.dev() != above.dev() || here.ino() == above.ino())
@@ -75,9 +80,9 @@ fn is_home(dest: &Path) -> bool {
 /// The bytes of a digest in hex.
 pub fn digest_bytes(hex: &str) -> Result<[u8; 32]> {
     let bytes = data_encoding::HEXLOWER.decode(hex.as_bytes()).ok();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
-        Error::damaged(format!("expected a SHA-256 as 64 hex digits, found {hex}"))
-    })
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| Error::damaged(format!("expected a SHA-256 as 64 hex digits, found {hex}")))
 }
 
 /// The store id in a manifest, as bytes; empty when it has none.

@@ -390,7 +390,9 @@ impl<I: Input, T: Tap> Reader<I, T> {
         loop {
             let offset = self.offset();
             match wire_type {
-                wire::VARINT => drop(self.varint("a varint")?),
+                wire::VARINT => {
+                    self.varint("a varint")?;
+                }
                 wire::FIXED64 => self.pass(8)?,
                 wire::BYTES => {
                     let len = self.varint("the length of a field")?;

@@ -283,7 +283,8 @@ mod tests {
         let tally = tally(&stream);
         assert_eq!((tally.entries(), tally.frames(), tally.last_version()), (3, 2, 9));
         assert_eq!(tally.bytes(), stream.len() as u64);
-        let block = Block { offset: 0, bytes: tally.bytes(), crc32c: checksum::crc32c(0, &stream), entries: 3 };
+        let block =
+            Block { offset: 0, bytes: tally.bytes(), crc32c: checksum::crc32c(0, &stream), entries: 3 };
         assert_eq!(tally.index(), [block]);
     }
 

@@ -219,9 +219,13 @@ impl Cursor<'_> {
         loop {
             let start = self.at as u64;
             match wire {
-                VARINT => drop(self.varint("a varint")?),
+                VARINT => {
+                    self.varint("a varint")?;
+                }
                 FIXED64 => self.take(8)?,
-                BYTES => drop(self.bytes("a field")?),
+                BYTES => {
+                    self.bytes("a field")?;
+                }
                 GROUP => depth += 1,
                 GROUP_END if depth > 0 => depth -= 1,
                 GROUP_END => {

@@ -9,7 +9,7 @@ use super::open::{Store, WORK_DIR, mark};
 use super::schema::{entry_key, split_entry_value};
 use crate::base::durable::{DirLock, remove_tree};
 use crate::base::progress::Progress;
-use crate::entry::{Entry, META_KEPT, Sink};
+use crate::entry::{Discards, Entry, META_KEPT, Sink};
 use crate::error::{Error, Result};
 use rocksdb::{DB, DBRawIterator, ReadOptions};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ pub struct Increment<'a> {
     known: Known<'a>,
     found: u64,
     late: bool,
+    discards: Discards,
     progress: Progress,
 }
 
@@ -50,6 +51,7 @@ impl<'a> Increment<'a> {
             known: Known::new(db, path),
             found: 0,
             late: false,
+            discards: Discards::default(),
             progress: options.progress,
         })
     }
@@ -104,9 +106,10 @@ impl Sink for Increment<'_> {
     fn put(&mut self, entry: Entry<'_>) -> Result<()> {
         self.progress.check()?;
         self.batch.check_order(&entry)?;
+        self.discards.pass(&entry);
         // Above all that is there it cannot be there.
         if entry.version <= self.about.last_version {
-            if self.known.has(&entry)? {
+            if self.known.has(&entry, &self.discards)? {
                 self.found += 1;
                 return Ok(());
             }
@@ -143,8 +146,9 @@ impl<'a> Known<'a> {
         Self { stored: db.raw_iterator_opt(options), path, wanted: Vec::new() }
     }
 
-    /// Is this entry in the store? The same key and version with other content is a mismatch.
-    fn has(&mut self, entry: &Entry<'_>) -> Result<bool> {
+    /// Is this entry in the store? The same key and version with other content is a mismatch, unless it is Badger's stand-in
+    /// for what was discarded.
+    fn has(&mut self, entry: &Entry<'_>, discards: &Discards) -> Result<bool> {
         entry_key(entry.key, entry.version, &mut self.wanted);
         self.stored.seek(&self.wanted);
         let Some((key, value)) = self.stored.item() else {
@@ -159,7 +163,7 @@ impl<'a> Known<'a> {
             && head.user_meta == entry.user_meta
             && head.expires_at == entry.expires_at
             && value.get(head.value_at..) == Some(entry.value);
-        if same {
+        if same || discards.explain(entry) {
             return Ok(true);
         }
         let (key, version) = (entry.key.escape_ascii(), entry.version);

@@ -1,3 +1,8 @@
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "helpers of tests, and files made by hand"
+)]
 use evbackup::backup::{self, Backup, Origin, Output, Since};
 use evbackup::base::progress::Progress;
 use evbackup::error::{Error, Result};
@@ -20,7 +25,8 @@ fn at(server: &Server) -> Origin {
 }
 
 async fn take(origin: &Origin, path: &Path, since: Since) -> Result<Backup> {
-    let options = backup::Options { since, ..backup::Options::new(origin.clone(), Output::File(path.to_owned())) };
+    let options =
+        backup::Options { since, ..backup::Options::new(origin.clone(), Output::File(path.to_owned())) };
     backup::run(options, Progress::new()).await
 }
 
@@ -40,7 +46,9 @@ async fn rebuild(paths: &[PathBuf], dest: &Path) -> Result<restore::Restored> {
 }
 
 async fn digest_of(paths: &[PathBuf], history: bool) -> String {
-    digest::run(digest::Options { paths: paths.to_vec(), history, ..Default::default() }, Progress::new()).await.unwrap()
+    digest::run(digest::Options { paths: paths.to_vec(), history, ..Default::default() }, Progress::new())
+        .await
+        .unwrap()
 }
 
 /// The main job: a chain over the wire, proven, restored, applied, and the same at every station.
@@ -58,7 +66,10 @@ fn a_chain_over_the_wire_comes_back_whole() {
 
         sample::extend(&path("node"), 50, Shape::default()).unwrap();
         let inc = take(&node, &path("inc.badger"), Since::Segment(path("full.badger"))).await.unwrap();
-        assert_eq!((inc.kind, inc.since_version, inc.complete_version, inc.tip_height), ("inc", 200, 250, 250));
+        assert_eq!(
+            (inc.kind, inc.since_version, inc.complete_version, inc.tip_height),
+            ("inc", 200, 250, 250)
+        );
         let again = take(&node, &path("inc2.badger"), Since::Segment(path("inc.badger"))).await.unwrap();
         assert_eq!((again.entries, again.complete_version, again.bytes), (0, 250, 0));
 
@@ -66,7 +77,11 @@ fn a_chain_over_the_wire_comes_back_whole() {
         for level in [verify::Level::Quick, verify::Level::Full] {
             let report = report(&chain, level).await;
             assert!(report.ok, "{:?}", report.findings);
-            assert!(report.findings.iter().all(|finding| finding.code == "order-mended"), "{:?}", report.findings);
+            assert!(
+                report.findings.iter().all(|finding| finding.code == "order-mended"),
+                "{:?}",
+                report.findings
+            );
             assert_eq!(report.complete_version, Some(250));
         }
         let restored = rebuild(&chain, &path("restored")).await.unwrap();
@@ -96,10 +111,14 @@ fn a_store_on_this_machine_gives_the_same_segment_as_its_server() {
         sample::create(&path("node"), 50, Shape::default()).unwrap();
         let server = server(&path("node")).await;
         let wired = take(&at(&server), &path("a.badger"), Since::Version(0)).await.unwrap();
-        let local = take(&Origin::Datastore(path("node")), &path("b.badger"), Since::Version(0)).await.unwrap();
+        let local =
+            take(&Origin::Datastore(path("node")), &path("b.badger"), Since::Version(0)).await.unwrap();
         assert_eq!(wired.sha256, local.sha256);
         assert_eq!(std::fs::read(path("a.badger")).unwrap(), std::fs::read(path("b.badger")).unwrap());
-        assert_eq!(std::fs::read(path("a.badger.keys")).unwrap(), std::fs::read(path("b.badger.keys")).unwrap());
+        assert_eq!(
+            std::fs::read(path("a.badger.keys")).unwrap(),
+            std::fs::read(path("b.badger.keys")).unwrap()
+        );
     });
 }
 
@@ -170,8 +189,10 @@ fn a_folder_continues_its_own_newest_chain() {
             assert!(taken.path.starts_with(path("backups")));
             sample::extend(&path("node"), 5, Shape::default()).unwrap();
         }
-        let segments: Vec<_> = std::fs::read_dir(path("backups")).unwrap().map(|entry| entry.unwrap().path()).collect();
-        let segments: Vec<_> = segments.into_iter().filter(|path| path.extension().is_some_and(|e| e == "badger")).collect();
+        let segments: Vec<_> =
+            std::fs::read_dir(path("backups")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let segments: Vec<_> =
+            segments.into_iter().filter(|path| path.extension().is_some_and(|e| e == "badger")).collect();
         assert_eq!(segments.len(), 3);
         assert!(report(&segments, verify::Level::Full).await.ok);
     });
@@ -183,11 +204,13 @@ fn the_bare_segment_goes_into_a_stream_and_its_manifest_into_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         sample::create(&path("node"), 10, Shape::default()).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "stands for a pipe")]
         let pipe = std::fs::File::create(path("piped.badger")).unwrap();
         let writer: backup::SharedWriter = std::sync::Arc::new(std::sync::Mutex::new(Box::new(pipe)));
         let output = Output::Stream { writer, manifest: Some(path("piped.badger.json")) };
-        let taken = backup::run(backup::Options::new(Origin::Datastore(path("node")), output), Progress::new()).await.unwrap();
+        let taken =
+            backup::run(backup::Options::new(Origin::Datastore(path("node")), output), Progress::new())
+                .await
+                .unwrap();
         assert_eq!(taken.path, Path::new("-"));
         let report = report(&[path("piped.badger")], verify::Level::Full).await;
         assert!(report.ok, "{:?}", report.findings);
