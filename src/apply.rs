@@ -77,6 +77,7 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     let after = After {
         sha256: last.map_or_else(String::new, |last| hex(&last.sha256)),
         complete_version: before.pinned_version,
+        run_id: None,
         store_id: last.filter(|last| !last.source.is_empty()).map(|last| hex(&last.source)),
         taken: before.applied.iter().map(|applied| hex(&applied.sha256)).collect(),
     };

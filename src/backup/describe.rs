@@ -79,6 +79,7 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         parent: facts.base.map(|base| Parent {
             sha256: base.manifest.sha256.clone(),
             complete_version: base.manifest.complete_version,
+            run_id: Some(base.manifest.run_id.clone()),
         }),
         deletes: deletes(facts, increment),
         exact: facts.question.exact,

@@ -22,6 +22,8 @@ pub struct After {
     pub sha256: String,
     /// Up to which version it missed nothing.
     pub complete_version: u64,
+    /// The run that wrote it, where it is known.
+    pub run_id: Option<String>,
     /// The source's store id, as hex, where it is known.
     pub store_id: Option<String>,
     /// The digests of all segments taken: those are passed over.
@@ -176,15 +178,31 @@ fn in_order(mut rest: Vec<Segment>, after: Option<&After>) -> (Vec<Segment>, Vec
         }
     }
     while let Some(current) = &at {
-        let mut followers = rest.iter().enumerate().filter(|(_, segment)| follows(segment, current));
-        let Some((place, _)) = followers.next() else { break };
-        if let Some((_, other)) =
-            followers.find(|(_, other)| other.manifest().is_some_and(|m| m.parent.is_some()))
-        {
-            findings.extend(rest.get(place).map(|one| fork(one, other)));
+        let mut followers: Vec<usize> = rest
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| follows(one, current))
+            .map(|(place, _)| place)
+            .collect();
+        // Where several follow, the one that others follow in turn, else one with news; the first of equals, as given.
+        followers.sort_by_key(|place| std::cmp::Reverse(weight(&rest, *place)));
+        let Some(&place) = followers.first() else { break };
+        let mut aside = followers.get(1..).unwrap_or_default().to_vec();
+        aside.retain(|place| {
+            rest.get(*place).is_some_and(|one| one.manifest().is_some_and(|m| m.parent.is_some()))
+        });
+        aside.sort_unstable();
+        for other in aside.into_iter().rev() {
+            let (continued, news) = weight(&rest, other);
+            match (continued || news, rest.get(place), rest.get(other)) {
+                (true, Some(one), Some(other)) => findings.push(fork(one, other)),
+                (false, _, Some(other)) => findings.push(without_news(other)),
+                _ => {}
+            }
         }
         let segment = rest.remove(place);
         at = Some(link(&segment, Some(current)));
+        rest.retain(|one| !is_aside(one, &findings));
         ordered.push(segment);
     }
     if let Some(current) = &at {
@@ -193,6 +211,29 @@ fn in_order(mut rest: Vec<Segment>, after: Option<&After>) -> (Vec<Segment>, Vec
     findings.extend(ordered.iter().filter_map(promises));
     ordered.extend(rest);
     (ordered, findings)
+}
+
+/// Is the segment at `place` followed by another one, and is there anything in it?
+fn weight(rest: &[Segment], place: usize) -> (bool, bool) {
+    let Some(segment) = rest.get(place) else { return (false, false) };
+    let parent_of = |other: &Segment| {
+        let parent = other.manifest().and_then(|manifest| manifest.parent.as_ref());
+        parent.is_some_and(|parent| segment.manifest().is_some_and(|manifest| parent.is(manifest)))
+    };
+    let continued = rest.iter().enumerate().any(|(at, other)| at != place && parent_of(other));
+    (continued, segment.bytes() > 0)
+}
+
+/// An increment without news that nobody follows: it can be left out wherever it stands.
+fn without_news(segment: &Segment) -> Finding {
+    Finding::info("no-news", format!("{} holds nothing new and is passed over", segment.name()))
+        .in_file(segment.path())
+}
+
+fn is_aside(segment: &Segment, findings: &[Finding]) -> bool {
+    findings
+        .iter()
+        .any(|finding| finding.code == "no-news" && finding.file.as_deref() == Some(segment.path()))
 }
 
 /// The first segment of a chain: the full one, or one that says nothing and stands first.
@@ -208,6 +249,7 @@ fn link(segment: &Segment, before: Option<&After>) -> After {
         Some(manifest) => After {
             sha256: manifest.sha256.clone(),
             complete_version: manifest.complete_version,
+            run_id: Some(manifest.run_id.clone()),
             store_id: manifest.store_id.clone().or_else(|| before.and_then(|before| before.store_id.clone())),
             taken: Vec::new(),
         },
@@ -221,7 +263,7 @@ fn follows(segment: &Segment, before: &After) -> bool {
         return false;
     }
     match &manifest.parent {
-        Some(parent) => parent.sha256 == before.sha256,
+        Some(parent) => parent.fits(&before.sha256, before.complete_version, before.run_id.as_deref()),
         None => manifest.since_version <= before.complete_version,
     }
 }

@@ -34,7 +34,8 @@ pub fn check(dest: &Path, segments: &[PathBuf], overwrite: bool) -> Result<Optio
         return Err(exists(dest, "expected a datastore's directory, found the root of the file system"));
     }
     if is_mount_point(&whole)? {
-        return Err(exists(dest, "expected a datastore's directory, found a mount point")
+        return Err(Error::exists("expected a datastore's directory, found a mount point")
+            .at_path(dest)
             .with_hint("restore into a directory below it"));
     }
     if is_home(&whole) {
@@ -51,7 +52,8 @@ pub fn check(dest: &Path, segments: &[PathBuf], overwrite: bool) -> Result<Optio
         return Err(exists(dest, "expected nothing or a datastore, found a directory with something else"));
     }
     if !overwrite {
-        return Err(exists(dest, "expected nothing, found a datastore")
+        return Err(Error::exists("expected nothing, found a datastore")
+            .at_path(dest)
             .with_hint("pass overwrite=True to replace it; it is kept beside the new one"));
     }
     DirLock::exclusive(dest).map(Some)

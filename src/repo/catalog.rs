@@ -98,13 +98,22 @@ fn look(path: &Path) -> Result<Manifest> {
 
 fn arrange(links: &[Link]) -> (Vec<Chain>, Vec<Link>) {
     // A copy of a segment is the same segment: the first name stands for all.
-    let mut at: HashMap<String, usize> = HashMap::new();
-    for (number, link) in links.iter().enumerate() {
-        at.entry(link.manifest.sha256.clone()).or_insert(number);
+    let mut at: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut by_digest: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (number, Link { manifest, .. }) in links.iter().enumerate() {
+        if *at.entry((&manifest.sha256, &manifest.run_id)).or_insert(number) == number {
+            by_digest.entry(&manifest.sha256).or_default().push(number);
+        }
     }
-    let unique = |number: &usize, link: &Link| at.get(&link.manifest.sha256) == Some(number);
-    let parent =
-        |link: &Link| link.manifest.parent.as_ref().and_then(|parent| at.get(&parent.sha256)).copied();
+    let unique = |number: &usize, link: &Link| {
+        at.get(&(link.manifest.sha256.as_str(), link.manifest.run_id.as_str())) == Some(number)
+    };
+    // Increments without news share a digest, so there may be several; one names its run.
+    let parent = |link: &Link| {
+        let parent = link.manifest.parent.as_ref()?;
+        let is = |number: &&usize| links.get(**number).is_some_and(|link| parent.is(&link.manifest));
+        by_digest.get(parent.sha256.as_str())?.iter().find(is).copied()
+    };
     let continued: HashSet<usize> = links
         .iter()
         .enumerate()
@@ -206,7 +215,8 @@ mod tests {
         if let Some(parent) = parent {
             manifest.kind = Kind::Inc;
             manifest.since_version = 7;
-            manifest.parent = Some(Parent { sha256: sample(parent).sha256, complete_version: 8 });
+            manifest.parent =
+                Some(Parent { sha256: sample(parent).sha256, complete_version: 8, run_id: None });
         }
         let mut part = pair::begin(&folder.join(name), Replace::Never).unwrap();
         part.append(content).unwrap();
@@ -268,7 +278,8 @@ mod tests {
         let link = |content: &[u8], parent: &[u8]| {
             let mut manifest = sample(content);
             manifest.kind = Kind::Inc;
-            manifest.parent = Some(Parent { sha256: sample(parent).sha256, complete_version: 8 });
+            manifest.parent =
+                Some(Parent { sha256: sample(parent).sha256, complete_version: 8, run_id: None });
             Link { path: "p".into(), manifest }
         };
         let (chains, orphans) = arrange(&[link(b"a", b"b"), link(b"b", b"a"), link(b"c", b"c")]);

@@ -235,3 +235,41 @@ fn inspect_tells_a_segment_from_a_store() {
         assert_eq!((bare.kind, bare.has_manifest, bare.entries), ("unknown", false, segment.entries));
     });
 }
+
+/// Nights without a block: increments of no bytes all look alike, and the chain goes on behind them.
+#[test]
+fn increments_without_news_keep_a_chain_usable() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let node = Origin::Datastore(path("node"));
+        sample::create(&path("node"), 10, Shape::default()).unwrap();
+        let mut chain = vec![path("s0")];
+        take(&node, &chain[0], Since::Version(0)).await.unwrap();
+        for (number, blocks) in [0, 0, 5, 0, 0, 3].into_iter().enumerate() {
+            if blocks > 0 {
+                sample::extend(&path("node"), blocks, Shape::default()).unwrap();
+            }
+            let next = path(&format!("s{}", number + 1));
+            let taken = take(&node, &next, Since::Segment(chain[number].clone())).await.unwrap();
+            assert_eq!(taken.bytes > 0, blocks > 0);
+            chain.push(next);
+        }
+        // One more without news, and one with, both behind s1, which s2 follows already.
+        take(&node, &path("idle"), Since::Segment(path("s6"))).await.unwrap();
+        let mut shuffled = chain.clone();
+        shuffled.reverse();
+        shuffled.push(path("idle"));
+        let report = report(&shuffled, verify::Level::Full).await;
+        assert!(report.ok, "{:?}", report.findings);
+        assert_eq!(report.complete_version, Some(18));
+        rebuild(&shuffled, &path("restored")).await.unwrap();
+        assert_eq!(digest_of(&[path("restored")], true).await, digest_of(&[path("node")], true).await);
+
+        take(&node, &path("fork"), Since::Segment(path("s2"))).await.unwrap();
+        shuffled.push(path("fork"));
+        let error = rebuild(&shuffled, &path("forked")).await.unwrap_err();
+        assert_eq!(error.code(), "mismatch");
+        assert!(error.to_string().contains("found two"), "{error}");
+    });
+}

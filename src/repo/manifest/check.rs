@@ -192,7 +192,7 @@ mod tests {
         let gap = |it: &mut Manifest| {
             it.kind = Kind::Inc;
             it.since_version = 6;
-            it.parent = Some(Parent { sha256: "cd".repeat(32), complete_version: 5 });
+            it.parent = Some(Parent { sha256: "cd".repeat(32), complete_version: 5, run_id: None });
         };
         assert_eq!(refusal(gap), "expected since_version not above parent.complete_version, found 6 above 5");
         assert_eq!(

@@ -84,6 +84,25 @@ pub struct Parent {
     pub sha256: String,
     /// Its complete version.
     pub complete_version: u64,
+    /// The run that wrote it: increments without news all have the same bytes, and this tells them apart.
+    #[serde(default)]
+    pub run_id: Option<String>,
+}
+
+impl Parent {
+    /// Is `manifest` that of the parent?
+    pub fn is(&self, manifest: &Manifest) -> bool {
+        self.fits(&manifest.sha256, manifest.complete_version, Some(&manifest.run_id))
+    }
+
+    /// The same where only some of it is known.
+    pub fn fits(&self, sha256: &str, complete_version: u64, run_id: Option<&str>) -> bool {
+        let same_run = match (&self.run_id, run_id) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.complete_version == complete_version,
+        };
+        same_run && self.sha256 == sha256
+    }
 }
 
 /// One sorted run within the segment: a `stream_id`.
@@ -409,7 +428,7 @@ pub(super) mod tests {
             text.starts_with("{\n  \"format\": 1,\n  \"segment\": \"full.badger\",\n  \"kind\": \"full\""),
             "{text}"
         );
-        manifest.parent = Some(Parent { sha256: "cd".repeat(32), complete_version: 7 });
+        manifest.parent = Some(Parent { sha256: "cd".repeat(32), complete_version: 7, run_id: None });
         (manifest.kind, manifest.since_version) = (Kind::Inc, 6);
         (manifest.runs, manifest.pieces, manifest.store_id) = (None, None, Some("00ff".into()));
         manifest.keys = Some(Keys { bytes: 1, sha256: "ef".repeat(32), entries: 1, all: true });
