@@ -138,7 +138,9 @@ def _remember(ctx: click.Context, _: click.Parameter, value: Any) -> Any:
     return value
 
 
-_json = click.option("--json", "as_json", is_flag=True, callback=_remember, help="Print the result, or the error, as one JSON document.")
+_json = click.option(
+    "--json", "as_json", is_flag=True, callback=_remember, help="Print the result, or the error, as one JSON document."
+)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 _home = click.option(
     "--home",
@@ -194,7 +196,9 @@ def _datastore(path: str | None, home: Path | None, database: str | None, what: 
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "EVBACKUP", "help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES
+    cls=Verbs,
+    context_settings={"auto_envvar_prefix": "EVBACKUP", "help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
 )
 @click.version_option(package_name="evbackup", prog_name="evbackup")
 def cli() -> None:

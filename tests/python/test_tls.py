@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import evbackup
 import pytest
 import trustme
-from evbackup import Tls
 
+import evbackup
+from evbackup import Tls
 from support import TOKEN
 
 
@@ -37,7 +37,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def test_own_roots_and_a_token(files: Files, sample: Path, tmp_path: Path) -> None:
-    with evbackup.serve(sample, "127.0.0.1:0", tls=Tls(cert=files.server[0], key=files.server[1]), token=TOKEN) as server:
+    with evbackup.serve(
+        sample, "127.0.0.1:0", tls=Tls(cert=files.server[0], key=files.server[1]), token=TOKEN
+    ) as server:
         addr = f"https://{server.address}"
         assert evbackup.backup(addr, tmp_path / "a", tls=Tls(ca=files.ca), token=TOKEN).entries
         named = Tls(ca=files.ca, server_name="node.example")
