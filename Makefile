@@ -13,6 +13,8 @@ bin := $(VENV)/bin
 backend := python/build_backend/evbuild.py
 # Every build sees the same variables, so that nothing is compiled twice: see the backend.
 run := $(bin)/python $(backend) run
+# Without the remarks that maturin makes each time; what cargo and rustc say stays.
+develop = $(run) $(bin)/maturin develop $(1) 2>&1 | { grep -vE '^(⚠️|🍹|🔗|🐍|📡|📦|✏️|🛠|Looking in links|Ignoring |Requirement already)' || :; }
 step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
@@ -62,7 +64,7 @@ test-python: develop ## The Python tests; those against real peers when Go is th
 
 develop: $(VENV)/tools
 	$(call step,maturin develop)
-	@$(run) $(bin)/maturin develop --quiet
+	@$(call develop)
 
 wheel: $(VENV)/tools ## A release wheel in dist/
 	$(call step,maturin build)
@@ -70,7 +72,7 @@ wheel: $(VENV)/tools ## A release wheel in dist/
 
 bench: $(VENV)/tools ## The table of measured figures against their bars (release build)
 	$(call step,maturin develop --release)
-	@$(run) $(bin)/maturin develop --quiet --release
+	@$(call develop,--release)
 	$(call step,bench)
 	@$(run) $(bin)/python tests/bench/run.py
 

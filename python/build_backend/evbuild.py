@@ -258,6 +258,7 @@ def environment(*, archive: bool = True) -> dict[str, str]:
         known["BINDGEN_EXTRA_CLANG_ARGS"] = arguments
     known["PYO3_CONFIG_FILE"] = os.environ.get("PYO3_CONFIG_FILE") or str(pyo3_config())
     known["CARGO_TARGET_DIR"] = os.environ.get("CARGO_TARGET_DIR") or str(cache() / "target")
+    claim(Path(known["CARGO_TARGET_DIR"]))
     if given := os.environ.get("ROCKSDB_LIB_DIR"):
         known |= {"ROCKSDB_LIB_DIR": given, "ROCKSDB_STATIC": os.environ.get("ROCKSDB_STATIC", "1")}
     elif archive or (rocksdb_folder() / "librocksdb.a").exists():
@@ -279,6 +280,21 @@ def pyo3_config() -> Path:
         part.write_text(text)
         part.replace(config)
     return config
+
+
+def claim(target: Path) -> None:
+    """Makes cargo compile our own crate anew when another checkout was built in this target folder last.
+
+    Cargo names what it builds by the path inside the checkout and compares times only: without this, a checkout that is older
+    than the other's build would be "fresh", and its tests would run the other's code. The dependencies stay.
+    """
+    stamp = target / ".evbackup-checkout"
+    if stamp.exists() and stamp.read_text() == str(ROOT):
+        return
+    for fingerprint in target.glob("*/.fingerprint/evbackup-*"):
+        shutil.rmtree(fingerprint, ignore_errors=True)
+    target.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(str(ROOT))
 
 
 def main(arguments: list[str]) -> int:

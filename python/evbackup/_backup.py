@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from ._progress import ProgressOption
 
-Since: TypeAlias = "int | Backup | StrPath"
-OnMismatch: TypeAlias = Literal["error", "full"]
+Since: TypeAlias = int | Backup | StrPath
 
 
 def backup(
@@ -25,7 +24,7 @@ def backup(
     path: StrPath,
     since: Since = 0,
     *,
-    on_mismatch: OnMismatch = "error",
+    on_mismatch: Literal["error", "full"] = "error",
     exact: bool | None = None,
     target_height: int | None = None,
     overwrite: bool = False,
@@ -86,7 +85,7 @@ async def backup_async(
     path: StrPath,
     since: Since = 0,
     *,
-    on_mismatch: OnMismatch = "error",
+    on_mismatch: Literal["error", "full"] = "error",
     exact: bool | None = None,
     target_height: int | None = None,
     overwrite: bool = False,

@@ -2,6 +2,25 @@ from collections.abc import Callable, Generator
 from os import PathLike
 from typing import Any, final
 
+__all__ = [
+    "Job",
+    "Opened",
+    "Server",
+    "__version__",
+    "apply",
+    "backup",
+    "digest",
+    "inspect",
+    "kinds",
+    "open",
+    "probe",
+    "restore",
+    "sample_store",
+    "serve",
+    "shutdown",
+    "verify",
+]
+
 __version__: str
 
 @final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ._results import size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 State: TypeAlias = tuple[str, int, int, int, int, float]
 
@@ -41,7 +42,7 @@ class Progress:
     elapsed_s: float
 
 
-ProgressOption: TypeAlias = "bool | Callable[[Progress], object] | None"
+ProgressOption: TypeAlias = bool | Callable[[Progress], object] | None
 
 
 class Meter:

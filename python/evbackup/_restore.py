@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _evbackup
 from ._job import wait, wait_async
@@ -14,14 +14,12 @@ from .errors import InvalidArgument
 if TYPE_CHECKING:
     from ._progress import ProgressOption
 
-Engine: TypeAlias = Literal["badger", "rocksdb"]
-
 
 def restore(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Engine | None = None,
+    engine: Literal["badger", "rocksdb"] | None = None,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
@@ -69,7 +67,7 @@ async def restore_async(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Engine | None = None,
+    engine: Literal["badger", "rocksdb"] | None = None,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,

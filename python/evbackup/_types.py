@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from .errors import InvalidArgument
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-StrPath: TypeAlias = "str | os.PathLike[str]"
-Paths: TypeAlias = "StrPath | Iterable[StrPath]"
+StrPath: TypeAlias = str | os.PathLike[str]
+Paths: TypeAlias = StrPath | Iterable[StrPath]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _evbackup
 from ._job import wait, wait_async
@@ -13,13 +13,11 @@ from ._types import Paths, StrPath, paths_of
 if TYPE_CHECKING:
     from ._progress import ProgressOption
 
-Level: TypeAlias = Literal["quick", "full"]
-
 
 def verify(
     paths: Paths,
     *,
-    level: Level = "full",
+    level: Literal["quick", "full"] = "full",
     chain: bool | None = None,
     trusted: tuple[int, str] | None = None,
     progress: ProgressOption = None,
@@ -51,7 +49,7 @@ def verify(
 async def verify_async(
     paths: Paths,
     *,
-    level: Level = "full",
+    level: Literal["quick", "full"] = "full",
     chain: bool | None = None,
     trusted: tuple[int, str] | None = None,
     progress: ProgressOption = None,

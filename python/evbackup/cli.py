@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+AS_JSON = "evbackup.as_json"
 INTERRUPTED = 130
 TERMINATED = 143
 EXIT_CODES = """\b
@@ -35,24 +36,27 @@ Exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; what the process exits with."""
     signal.signal(signal.SIGTERM, _terminated)
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in arguments
     try:
-        code = cli.main(args=arguments, prog_name="evbackup", standalone_mode=False)
+        code = cli.main(args=None if argv is None else list(argv), prog_name="evbackup", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except EvbackupError as error:
-        _failed(error, as_json=as_json)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone; at exit the interpreter must not try to flush into it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return code if isinstance(code, int) else 0
+
+
+class Verbs(click.Group):
+    """The verbs, with our errors caught before click sees them: it would take an `OSError` of ours for its own broken pipe."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the verb; the exit code if it has failed."""
+        try:
+            return super().invoke(ctx)
+        except EvbackupError as error:
+            _failed(error, as_json=ctx.meta.get(AS_JSON, False))
+            return error.exit_code
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -129,7 +133,14 @@ def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document.")
+def _remember(ctx: click.Context, _: click.Parameter, value: Any) -> Any:
+    ctx.meta[AS_JSON] = value
+    return value
+
+
+_json = click.option(
+    "--json", "as_json", is_flag=True, callback=_remember, help="Print the result, or the error, as one JSON document."
+)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 _home = click.option(
     "--home",
@@ -185,7 +196,9 @@ def _datastore(path: str | None, home: Path | None, database: str | None, what: 
 
 
 @click.group(
-    context_settings={"auto_envvar_prefix": "EVBACKUP", "help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES
+    cls=Verbs,
+    context_settings={"auto_envvar_prefix": "EVBACKUP", "help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
 )
 @click.version_option(package_name="evbackup", prog_name="evbackup")
 def cli() -> None:

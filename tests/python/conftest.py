@@ -1,8 +1,5 @@
-"""What several tests stand on: a store with a sample chain, a server over it, and the peer that really runs Badger."""
+"""What several tests stand on: a store with a sample chain, a server over it, a command line."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +7,7 @@ import pytest
 
 import evbackup
 from evbackup.cli import main
-from support import BLOCKS, ROOT, Peer, grow
+from support import BLOCKS, grow
 
 
 @pytest.fixture(scope="session")
@@ -44,22 +41,6 @@ def chain(tmp_path: Path) -> list[evbackup.Backup]:
         grow(store, 10)
         made.append(evbackup.backup(store, tmp_path / f"inc{number}.badger", since=made[-1]))
     return made
-
-
-@pytest.fixture(scope="session")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> Peer:
-    """The peer, built once; skips without Go, unless EVBACKUP_REQUIRE_GO=1."""
-    if shutil.which("go") is None:
-        reason = "go is missing: the tests against a real Badger need Go 1.24 or newer"
-        if os.environ.get("EVBACKUP_REQUIRE_GO") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    program = tmp_path_factory.mktemp("peer") / "peer"
-    built = subprocess.run(
-        [ROOT / "tests" / "interop" / "build.sh", program], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert built.returncode == 0, built.stderr
-    return Peer(program)
 
 
 @pytest.fixture

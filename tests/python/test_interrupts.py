@@ -1,0 +1,167 @@
+"""Ctrl-C and asyncio's cancel in each verb: prompt, nothing left behind, what was there untouched, and the next run works."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evbackup
+from support import grow
+
+# The promise; what a busy machine adds is not ours, so the best of a few tries counts.
+PROMPT_S = 0.2
+TRIES = 3
+# Many small entries: each verb takes a few times as long as this.
+BLOCKS = 40_000
+DELAY_S = 0.02
+
+
+class Large:
+    """A store and a chain that keep each verb busy for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.base = folder / "store", folder / "base"
+        grow(self.store, BLOCKS)
+        self.full = evbackup.backup(self.store, folder / "full.badger")
+        evbackup.restore(self.full, self.base, engine="rocksdb")
+        grow(self.store, BLOCKS)
+        self.chain = [self.full, evbackup.backup(self.store, folder / "inc.badger", since=self.full)]
+        self.digest = evbackup.digest(self.store)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Large:
+    return Large(tmp_path_factory.mktemp("large"))
+
+
+def settled(folder: Path, within_s: float = 5.0) -> list[str]:
+    """What is in a folder once everything unfinished is gone, at the latest after `within_s`."""
+    end = time.monotonic() + within_s
+    while True:
+        names = sorted(entry.name for entry in folder.iterdir())
+        if not any("part" in name for name in names) or time.monotonic() > end:
+            return names
+        time.sleep(0.02)
+
+
+Verb = tuple[Callable[[Path], Any], Callable[[Path], Awaitable[Any]]]
+
+
+@pytest.fixture(params=["backup over the wire", "backup of a directory", "verify", "digest", "restore", "apply"])
+def verb(request: pytest.FixtureRequest, large: Large) -> Any:
+    """The verb and its twin, as functions of a folder to write to."""
+    server = evbackup.serve(large.store, "127.0.0.1:0")
+    verbs: dict[str, Verb] = {
+        "backup over the wire": (
+            lambda folder: evbackup.backup(server.address, folder / "new"),
+            lambda folder: evbackup.backup_async(server.address, folder / "new"),
+        ),
+        "backup of a directory": (
+            lambda folder: evbackup.backup(large.store, folder / "new"),
+            lambda folder: evbackup.backup_async(large.store, folder / "new"),
+        ),
+        "verify": (lambda _: evbackup.verify(large.chain), lambda _: evbackup.verify_async(large.chain)),
+        "digest": (lambda _: evbackup.digest(large.chain), lambda _: evbackup.digest_async(large.chain)),
+        "restore": (
+            lambda folder: evbackup.restore(large.chain, folder / "new", engine="rocksdb"),
+            lambda folder: evbackup.restore_async(large.chain, folder / "new", engine="rocksdb"),
+        ),
+        "apply": (
+            lambda folder: evbackup.apply(large.chain[1], folder / "base"),
+            lambda folder: evbackup.apply_async(large.chain[1], folder / "base"),
+        ),
+    }
+    with server:
+        yield verbs[request.param]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, large: Large) -> Path:
+    """A folder to write to, with a store to apply to."""
+    shutil.copytree(large.base, tmp_path / "base")
+    return tmp_path
+
+
+def check(folder: Path, large: Large) -> None:
+    """Nothing is left, and the store is as before."""
+    assert settled(folder) == ["base"]
+    assert evbackup.digest(folder / "base") == evbackup.digest(large.full)
+
+
+def test_ctrl_c(verb: Verb, folder: Path, large: Large) -> None:
+    taken = []
+    for _ in range(TRIES):
+        sent = 0.0
+
+        def send() -> None:
+            nonlocal sent
+            sent = time.monotonic()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        timer = threading.Timer(DELAY_S, send)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            verb[0](folder)
+        taken.append(time.monotonic() - sent)
+        check(folder, large)
+    assert min(taken) <= PROMPT_S
+    # What was interrupted works when it is run again.
+    verb[0](folder)
+
+
+def test_asyncio_cancel(verb: Verb, folder: Path, large: Large) -> None:
+    async def cancelled() -> float:
+        task = asyncio.ensure_future(verb[1](folder))
+        await asyncio.sleep(DELAY_S)
+        asked = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return time.monotonic() - asked
+
+    taken = []
+    for _ in range(TRIES):
+        taken.append(asyncio.run(cancelled()))
+        check(folder, large)
+    assert min(taken) <= PROMPT_S
+    asyncio.run(run(verb[1](folder)))
+
+
+async def run(work: Awaitable[Any]) -> Any:
+    return await work
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("what", ["backup", "restore"])
+def test_a_command_that_is_stopped(large: Large, tmp_path: Path, number: signal.Signals, code: int, what: str) -> None:
+    segments = [str(segment.path) for segment in large.chain]
+    arguments = {
+        "backup": ["backup", str(large.store), "--output", str(tmp_path / "new")],
+        "restore": ["restore", *segments, "--to", str(tmp_path / "new"), "--engine", "rocksdb"],
+    }
+    process = subprocess.Popen([sys.executable, "-m", "evbackup", *arguments[what]], stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 10
+    while process.poll() is None and not list(tmp_path.iterdir()) and time.monotonic() < end:
+        time.sleep(0.001)
+    process.send_signal(number)
+    assert process.wait(10) == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_stopped(large: Large) -> None:
+    arguments = [sys.executable, "-m", "evbackup", "serve", str(large.store), "--listen", "127.0.0.1:0"]
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("serving on 127.0.0.1:")
+            process.send_signal(number)
+            assert process.wait(10) == code
