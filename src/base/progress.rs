@@ -143,7 +143,8 @@ impl Progress {
             total_bytes: self.0.total_bytes.load(Relaxed),
             entries: self.0.entries.load(Relaxed),
             height: self.0.height.load(Relaxed),
-            elapsed_s: self.0.started.elapsed().as_secs_f64(),
+            // To the millisecond: more digits would only be noise in manifests and results.
+            elapsed_s: (self.0.started.elapsed().as_secs_f64() * 1e3).round() / 1e3,
         }
     }
 

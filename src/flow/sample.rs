@@ -11,7 +11,7 @@ use crate::base::progress::Progress;
 use crate::entry::{META_DELETE, OwnedEntry, Sink};
 use crate::error::{Error, Result};
 use crate::evnode::key;
-use crate::store::{Applied, Increment, LoadOptions, Loader, NewAbout, Store, Written};
+use crate::store::{Increment, LoadOptions, Loader, NewAbout, Store, Written};
 use std::path::Path;
 
 /// What the blocks are like.
@@ -69,8 +69,7 @@ pub fn extend(path: &Path, blocks: u64, shape: Shape) -> Result<Written> {
 }
 
 fn about(tip: u64) -> NewAbout {
-    let applied = Applied { source: Vec::new(), sha256: [0; 32], complete_version: tip };
-    NewAbout { pinned_version: tip, deletes: "exact".to_owned(), applied: vec![applied], store_id: None }
+    NewAbout { pinned_version: tip, deletes: "exact".to_owned(), applied: Vec::new(), store_id: None }
 }
 
 /// Gives the entries of blocks `from` to `to` in the order of a source.
