@@ -85,7 +85,8 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     chain.refuse()?;
     progress.begin(Phase::Verifying, chain.bytes());
     refuse(&chain.check(Level::Full, true, progress)?)?;
-    let notes: Vec<_> = chain.findings().iter().map(|finding| finding.message.clone()).collect();
+    let mut notes: Vec<_> = chain.findings().iter().map(|finding| finding.message.clone()).collect();
+    notes.extend(chain.torn_note());
     let deletes = Deletes::from_name(&before.deletes).unwrap_or(Deletes::Unknown).min(chain.deletes());
     let pinned = chain.complete_version().unwrap_or_else(|| chain.last_version()).max(before.pinned_version);
     let written = if chain.segments().is_empty() {
@@ -134,7 +135,7 @@ fn ingest(
     let applied = applied.collect::<Result<_>>()?;
     progress.begin(Phase::Writing, chain.bytes());
     let mut increment = Increment::begin(store, LoadOptions { memory: MEMORY, progress: progress.clone() })?;
-    let mut source = chain.source(&scratch, MEMORY, progress)?;
+    let mut source = chain.source_for_store(&scratch, MEMORY, progress)?;
     let mut entries = 0u64;
     while source.advance()? {
         let entry = source.entry();

@@ -120,6 +120,13 @@ fn restore(options: &Options, progress: &Progress) -> Result<Restored> {
     plan.carry_out(options, progress)
 }
 
+/// What was built, and what it shows.
+#[derive(Clone, Copy)]
+struct Built {
+    written: Written,
+    tip: u64,
+}
+
 /// All that can be known before anything is written.
 struct Plan {
     chain: Chain,
@@ -143,7 +150,8 @@ impl Plan {
         chain.refuse()?;
         let owner = Owner::of_target(&options.dest, options.owner)?;
         require_space(target::parent(&options.dest), needed(&chain))?;
-        let notes = chain.findings().iter().map(|finding| finding.message.clone()).collect();
+        let mut notes: Vec<_> = chain.findings().iter().map(|finding| finding.message.clone()).collect();
+        notes.extend(chain.torn_note());
         Ok(Self { chain, old, owner, notes })
     }
 
@@ -156,14 +164,14 @@ impl Plan {
 
         let mut part = PartDir::create(&options.dest)?;
         part.set_owner(self.owner)?;
-        let written = self.build(part.path(), options, progress)?;
+        let built = self.build(part.path(), options, progress)?;
         progress.begin(Phase::Finishing, 0);
         progress.check()?;
         let replaced = match &self.old {
             Some(old) => part.swap(old, options.keep_replaced)?,
             None => part.commit().map(|()| None)?,
         };
-        let mut restored = self.restored(options, Some(written), progress);
+        let mut restored = self.restored(options, Some(built), progress);
         restored.notes.extend(replaced.as_ref().map(|path| {
             let verb = if options.keep_replaced {
                 "what was there is kept"
@@ -177,14 +185,15 @@ impl Plan {
     }
 
     /// Builds the store in `dir` while another core digests the segments once more: what is put in place was proven whole.
-    fn build(&self, dir: &Path, options: &Options, progress: &Progress) -> Result<Written> {
+    fn build(&self, dir: &Path, options: &Options, progress: &Progress) -> Result<Built> {
         let memory = (options.memory_mib.max(16) << 20) / SHARES;
         let scratch = Scratch::new(target::parent(&options.dest));
         progress.begin(Phase::Writing, self.chain.bytes());
         let mut loader = Loader::create(dir, LoadOptions { memory, progress: progress.clone() })?;
         let sha256 = std::thread::scope(|threads| {
             let digests = threads.spawn(|| self.digests(progress));
-            let poured = pour(&mut *self.chain.source(&scratch, memory, progress)?, &mut loader, progress);
+            let poured =
+                pour(&mut *self.chain.source_for_store(&scratch, memory, progress)?, &mut loader, progress);
             let digests = digests.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));
             poured.and(digests)
         })?;
@@ -196,12 +205,13 @@ impl Plan {
             store_id: None,
         })?;
         let made = Store::open_held(dir)?;
-        if made.about().entries != written.entries || made.snapshot()?.pinned_version() != self.pinned() {
+        let snapshot = made.snapshot()?;
+        if made.about().entries != written.entries || snapshot.pinned_version() != self.pinned() {
             return Err(
                 Error::damaged("expected to read back what was written, found something else").at_path(dir)
             );
         }
-        Ok(written)
+        Ok(Built { written, tip: snapshot.tip()? })
     }
 
     /// The digest of each segment, which must be its manifest's.
@@ -234,7 +244,7 @@ impl Plan {
         self.chain.complete_version().unwrap_or_else(|| self.chain.last_version())
     }
 
-    fn restored(&self, options: &Options, written: Option<Written>, progress: &Progress) -> Restored {
+    fn restored(&self, options: &Options, built: Option<Built>, progress: &Progress) -> Restored {
         let newest = self.chain.newest();
         let counted =
             self.chain.segments().iter().filter_map(|segment| segment.manifest()).map(|m| m.entries).sum();
@@ -245,13 +255,15 @@ impl Plan {
             engine: Engine::RocksDb.name(),
             dry_run: options.dry_run,
             segments: self.chain.segments().iter().map(|segment| segment.path().to_owned()).collect(),
-            entries: written.map_or(counted, |written| written.entries),
+            entries: built.map_or(counted, |built| built.written.entries),
             bytes: self.chain.bytes(),
             last_version: self.chain.last_version(),
             complete_version: self.pinned(),
-            store_id: written.map_or_else(String::new, |written| crate::flow::hasher::hex(&written.store_id)),
+            store_id: built
+                .map_or_else(String::new, |built| crate::flow::hasher::hex(&built.written.store_id)),
             deletes: self.chain.deletes().name(),
-            tip_height: newest.map_or(0, |manifest| manifest.tip_height),
+            tip_height: built
+                .map_or_else(|| newest.map_or(0, |manifest| manifest.tip_height), |built| built.tip),
             complete_height: newest.map_or(0, |manifest| manifest.complete_height),
             replaced: None,
             notes,

@@ -39,6 +39,7 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
     let complete = complete(facts);
     let layout = tally.layout();
     let increment = facts.base.is_some() || facts.question.since > 0;
+    let deletes = deletes(facts, increment);
     let since = if facts.question.exact { 0 } else { facts.end.since };
     let (runs, pieces) = layout.map_or((None, None), |layout| {
         let runs = layout.runs.into_iter().map(|run| Run {
@@ -81,7 +82,7 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
             complete_version: base.manifest.complete_version,
             run_id: Some(base.manifest.run_id.clone()),
         }),
-        deletes: deletes(facts, increment),
+        deletes,
         exact: facts.question.exact,
         listed: facts.keys.as_ref().map_or(0, |keys| keys.entries),
         lacks: Vec::new(),
@@ -99,7 +100,7 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         elapsed_s: facts.elapsed_s,
         tool: concat!("evbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
         run_id: run_id()?,
-        notes: facts.notes.to_vec(),
+        notes: notes(facts, deletes),
         keys: facts.keys.clone(),
         runs,
         index: index.collect(),
@@ -159,6 +160,18 @@ fn deletes(facts: &Facts<'_>, increment: bool) -> Deletes {
     // A full stream holds no key that is gone, so there is none to lose. An increment from Badger's own RPC lacks what compaction
     // has purged, unless everything was compared.
     if !increment || facts.question.exact { Deletes::Exact } else { Deletes::Unknown }
+}
+
+fn notes(facts: &Facts<'_>, deletes: Deletes) -> Vec<String> {
+    let mut notes = facts.notes.to_vec();
+    if deletes == Deletes::Unknown {
+        notes.push(
+            "deletes that the source's compaction has purged are not in it: keys may come back on a restore; \
+             exact=True, or `evbackup serve` beside the node, leaves none out"
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 fn run_id() -> Result<String> {

@@ -6,12 +6,13 @@
 
 use super::checks::{self, Level};
 use super::finding::{Finding, refuse};
-use super::merge::{Merge, Ordered};
+use super::merge::{Merge, Named, Ordered};
 use super::segment::Segment;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::entry::Source;
+use crate::entry::{OwnedEntry, Source, VecSource};
 use crate::error::{Kind, Result};
+use crate::evnode::key;
 use crate::repo::manifest::{Deletes, Kind as SegmentKind, Manifest};
 use std::path::PathBuf;
 
@@ -98,6 +99,42 @@ impl Chain {
             sources.extend(segment.sorted(scratch, memory, progress)?);
         }
         Ok(Box::new(Ordered::new(Merge::in_passes(sources, scratch, progress)?)))
+    }
+
+    /// The same for a store, which shows what the chain is complete to: with the tip of that moment.
+    ///
+    /// A stream that was taken under writes may hold only newer versions of `/0/t`, and then nothing would say how high the chain is.
+    /// The block at the complete height set it in its own transaction, so the entry is known to the byte.
+    pub fn source_for_store(
+        &self,
+        scratch: &Scratch,
+        memory: usize,
+        progress: &Progress,
+    ) -> Result<Box<dyn Source>> {
+        let source = self.source(scratch, memory, progress)?;
+        let Some(newest) = self.newest().filter(|newest| !newest.pinned && newest.complete_height > 0) else {
+            return Ok(source);
+        };
+        let tip = OwnedEntry {
+            key: key::TIP.to_vec(),
+            version: newest.complete_version,
+            value: newest.complete_height.to_le_bytes().to_vec(),
+            ..OwnedEntry::default()
+        };
+        let tip = Named::new("the block at the complete height", Box::new(VecSource::new(vec![tip])) as _);
+        Ok(Box::new(Merge::new(vec![Named::new("the chain", source), tip])))
+    }
+
+    /// Where entries above the complete version may be torn, what to say of it.
+    pub fn torn_note(&self) -> Option<String> {
+        let (complete, last) = (self.complete_version()?, self.last_version());
+        (last > complete).then(|| {
+            format!(
+                "complete up to version {complete}, height {}: entries above it, up to version {last}, may be torn; \
+                 they are kept and show once an increment completes them",
+                self.newest().map_or(0, |newest| newest.complete_height)
+            )
+        })
     }
 
     /// Bytes of all segments.
