@@ -1,9 +1,15 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Every cut and every flipped byte of golden segments, manifests and keys files.
+mod damage;
 /// The door to the disk and the pair of segment and manifest, killed at every step.
 mod durable;
+/// Real Badger's streams: what our reader sees, what our restore makes.
+mod golden;
 /// Imports point down, and each third-party crate stays in its room.
 mod layers;
+/// What the tests of backup, verify and restore share.
+mod proof;
 /// The Backup RPC: client and server, both layouts, TLS, tokens, time limits.
 mod rpc;
 /// The store: bulk load, increments, snapshots, crashes.
