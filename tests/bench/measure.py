@@ -37,11 +37,11 @@ class Limit:
         self.bytes = bytes_
         self.how = "none (no cgroup that we may make)"
         self.folder: Path | None = None
-        for root, name in (
-            (Path("/sys/fs/cgroup"), "memory.max"),
-            (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-        ):
-            folder = root / f"evbackup-bench-{os.getpid()}-{time.monotonic_ns()}"
+        for root, name in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
+            # Where both kinds of cgroups are there, the root of the first is a plain folder.
+            if not (Path(root) / "cgroup.procs").exists():
+                continue
+            folder = Path(root) / f"evbackup-bench-{os.getpid()}-{time.monotonic_ns()}"
             try:
                 folder.mkdir()
                 (folder / name).write_text(str(bytes_))
@@ -49,7 +49,7 @@ class Limit:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
                 continue
-            self.folder, self.how = folder, f"cgroup {'v2' if name == 'memory.max' else 'v1'} {name}"
+            self.folder, self.how = folder, f"cgroup {name}"
             break
 
     def take(self, pid: int) -> None:
