@@ -1,0 +1,285 @@
+//! What `run.py` measures against, and the data it measures with: one program, so that the baselines use the same RocksDB, the same tonic
+//! and the same bytes as evbackup does.
+//!
+//! ```text
+//! fill DIR COUNT SIZE                 a store of COUNT blocks of SIZE bytes, through evbackup's own loader
+//! grow DIR COUNT SIZE                 adds blocks up to COUNT
+//! bare-ingest DIR COUNT SIZE          the same records through a bare table writer and one ingest; prints seconds
+//! bare-serve ADDR BYTES CHUNK         a tonic server that streams as many bytes from memory; prints its address, ends with its input
+//! bare-fetch ADDR FILE                a tonic client that writes the chunks into a file and syncs it; prints seconds
+//! ```
+
+use evbackup::entry::{Entry, Sink as _};
+use evbackup::proto::evnode::backup_response::Response as Payload;
+use evbackup::proto::evnode::store_service_client::StoreServiceClient;
+use evbackup::proto::evnode::store_service_server::{StoreService, StoreServiceServer};
+use evbackup::proto::evnode::{BackupMetadata, BackupRequest, BackupResponse};
+use evbackup::store::{Increment, LoadOptions, Loader, NewAbout, Store};
+use rocksdb::{BlockBasedOptions, DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio_stream::StreamExt as _;
+use tonic::transport::Endpoint;
+use tonic::{Request, Response, Status};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["fill", dir, count, size] => fill(Path::new(dir), count.parse()?, size.parse()?),
+        ["grow", dir, count, size] => grow(Path::new(dir), count.parse()?, size.parse()?),
+        ["bare-ingest", dir, count, size] => {
+            let took = bare_ingest(Path::new(dir), count.parse()?, size.parse()?)?;
+            told(took)
+        }
+        ["bare-serve", addr, bytes, chunk] => runtime()?.block_on(bare_serve(addr, bytes.parse()?, chunk.parse()?)),
+        ["bare-fetch", addr, file] => {
+            let took = runtime()?.block_on(bare_fetch(addr, Path::new(file)))?;
+            told(took)
+        }
+        _ => Err("expected fill, grow, bare-ingest, bare-serve or bare-fetch and their arguments; see the source".into()),
+    }
+}
+
+fn told(took: Duration) -> Outcome {
+    Ok(writeln!(std::io::stdout(), "{}", took.as_secs_f64())?)
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+// --- data ----------------------------------------------------------------------------------------------------------------
+
+/// The heights from 1 to `count` in the order of their decimal digits, which is the order of their keys.
+fn heights(count: u64) -> impl Iterator<Item = u64> {
+    let mut next = 1;
+    (0..count).map(move |_| {
+        let now = next;
+        if next * 10 <= count {
+            next *= 10;
+        } else {
+            if next >= count {
+                next /= 10;
+            }
+            next += 1;
+            while next % 10 == 0 {
+                next /= 10;
+            }
+        }
+        now
+    })
+}
+
+/// Bytes that no codec makes smaller and that are the same each time.
+struct Noise(Vec<u8>);
+
+impl Noise {
+    fn new(size: usize) -> Self {
+        let mut state = 1_u64;
+        let next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        };
+        Self(std::iter::repeat_with(next).take((1 << 20) + size).collect())
+    }
+
+    fn of(&self, number: u64, size: usize) -> &[u8] {
+        let from = usize::try_from(number.wrapping_mul(48_271) % (1 << 20)).unwrap_or(0);
+        &self.0[from..from + size]
+    }
+}
+
+/// The entries of the blocks from `first` to `last`, in key order: the data of each, the last header, the tip. A block is a version.
+fn each<E: From<Box<dyn Error>>>(
+    first: u64,
+    last: u64,
+    size: usize,
+    mut take: impl FnMut(Entry<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let noise = Noise::new(size);
+    for height in heights(last).filter(|height| *height >= first) {
+        let key = format!("/0/d/{height}");
+        take(Entry { key: key.as_bytes(), version: height, value: noise.of(height, size), ..Entry::default() })?;
+    }
+    let key = format!("/0/h/{last}");
+    take(Entry { key: key.as_bytes(), version: last, value: &[7; 200], ..Entry::default() })?;
+    take(Entry { key: b"/0/t", version: last, value: &last.to_le_bytes(), ..Entry::default() })
+}
+
+fn fill(dir: &Path, count: u64, size: usize) -> Outcome {
+    let mut loader = Loader::create(dir, LoadOptions::default())?;
+    each::<Box<dyn Error>>(1, count, size, |entry| Ok(loader.put(entry)?))?;
+    loader.finish_with(about(count))?;
+    Ok(())
+}
+
+fn grow(dir: &Path, count: u64, size: usize) -> Outcome {
+    let mut store = Store::open_for_writing(dir)?;
+    let first = store.about().last_version + 1;
+    let mut increment = Increment::begin(&mut store, LoadOptions::default())?;
+    each::<Box<dyn Error>>(first, count, size, |entry| Ok(increment.put(entry)?))?;
+    increment.finish_with(about(count))?;
+    Ok(())
+}
+
+fn about(count: u64) -> NewAbout {
+    NewAbout { pinned_version: count, deletes: "exact".to_owned(), ..NewAbout::default() }
+}
+
+// --- sorted-file ingest --------------------------------------------------------------------------------------------------
+
+/// The same records, in the same order and tables of the same size, by nothing but RocksDB; the index is sorted beforehand, untimed.
+fn bare_ingest(dir: &Path, count: u64, size: usize) -> Outcome<Duration> {
+    std::fs::create_dir_all(dir)?;
+    let mut table = BlockBasedOptions::default();
+    table.set_block_size(16 << 10);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    let mut index = Vec::new();
+    each::<Box<dyn Error>>(1, count, size, |entry| {
+        index.push((entry.version, entry.key.to_vec()));
+        Ok(())
+    })?;
+    index.sort();
+
+    let start = Instant::now();
+    let mut tables = Tables { dir, options: &options, open: None, bytes: 0, files: Vec::new() };
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    each::<Box<dyn Error>>(1, count, size, |entry| {
+        key.clear();
+        key.push(b'e');
+        key.extend_from_slice(entry.key);
+        key.extend_from_slice(&[0, 1]);
+        key.extend_from_slice(&(!entry.version).to_be_bytes());
+        value.clear();
+        value.extend_from_slice(&[0, 0, 0]);
+        value.extend_from_slice(entry.value);
+        tables.put(&key, &value)
+    })?;
+    for (version, name) in &index {
+        key.clear();
+        key.push(b'v');
+        key.extend_from_slice(&version.to_be_bytes());
+        key.extend_from_slice(name);
+        tables.put(&key, b"")?;
+    }
+    let files = tables.finish()?;
+    let db = DB::open(&options, dir.join("db"))?;
+    let mut ingest = IngestExternalFileOptions::default();
+    ingest.set_move_files(true);
+    db.ingest_external_file_opts(&ingest, files)?;
+    drop(db);
+    Ok(start.elapsed())
+}
+
+struct Tables<'a> {
+    dir: &'a Path,
+    options: &'a Options,
+    open: Option<SstFileWriter<'a>>,
+    bytes: usize,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> Tables<'a> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Outcome {
+        if self.bytes >= 128 << 20 {
+            self.close()?;
+        }
+        if self.open.is_none() {
+            let file = self.dir.join(format!("bare-{}.sst", self.files.len()));
+            let writer = SstFileWriter::create(self.options);
+            writer.open(&file)?;
+            self.files.push(file);
+            self.open = Some(writer);
+        }
+        if let Some(writer) = &mut self.open {
+            writer.put(key, value)?;
+        }
+        self.bytes += key.len() + value.len();
+        Ok(())
+    }
+
+    fn close(&mut self) -> Outcome {
+        if let Some(mut writer) = self.open.take() {
+            writer.finish()?;
+        }
+        self.bytes = 0;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Outcome<Vec<PathBuf>> {
+        self.close()?;
+        Ok(self.files)
+    }
+}
+
+// --- a stream ------------------------------------------------------------------------------------------------------------
+
+/// Streams chunks of one buffer, so that nothing but the wire is measured.
+struct Bare {
+    bytes: u64,
+    chunk: bytes::Bytes,
+}
+
+type Replies = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<BackupResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl StoreService for Bare {
+    type BackupStream = Replies;
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Replies>, Status> {
+        let whole = self.chunk.len() as u64;
+        let (chunk, bytes) = (self.chunk.clone(), self.bytes);
+        let chunks = (0..bytes.div_ceil(whole)).map(move |number| {
+            let left = usize::try_from(bytes - number * whole).unwrap_or(usize::MAX).min(chunk.len());
+            Payload::Chunk(chunk.slice(..left))
+        });
+        let end = Payload::Metadata(BackupMetadata { completed: true, ..BackupMetadata::default() });
+        let replies = chunks.chain([end]).map(|payload| Ok(BackupResponse { response: Some(payload) }));
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+}
+
+async fn bare_serve(addr: &str, bytes: u64, chunk: usize) -> Outcome {
+    let listener = tokio::net::TcpListener::bind(addr).await?;
+    writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
+    let service = StoreServiceServer::new(Bare { bytes, chunk: bytes::Bytes::from(Noise::new(chunk).0).slice(..chunk) });
+    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    let input = async {
+        // A thread that waits for the end of the input; the runtime ends without it.
+        let (ended, end) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = ended.send(());
+        });
+        let _ = end.await;
+    };
+    tonic::transport::Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, input).await?;
+    Ok(())
+}
+
+/// With the windows and frames that evbackup's own client asks for: HTTP/2's defaults would be no yardstick.
+async fn bare_fetch(addr: &str, file: &Path) -> Outcome<Duration> {
+    let endpoint = Endpoint::from_shared(format!("http://{addr}"))?
+        .initial_stream_window_size(16 << 20)
+        .initial_connection_window_size(32 << 20)
+        .max_frame_size(256 << 10);
+    let start = Instant::now();
+    let mut client = StoreServiceClient::new(endpoint.connect().await?).max_decoding_message_size(usize::MAX);
+    let mut replies = client.backup(BackupRequest::default()).await?.into_inner();
+    let mut file = std::fs::File::create_new(file)?;
+    while let Some(reply) = replies.next().await {
+        if let Some(Payload::Chunk(chunk)) = reply?.response {
+            file.write_all(&chunk)?;
+        }
+    }
+    file.sync_all()?;
+    Ok(start.elapsed())
+}
