@@ -111,8 +111,8 @@ impl OwnedEntry {
 /// Tells Badger's synthetic tombstones from reused versions.
 ///
 /// Behind an entry at version v that discards earlier versions, `DB.Backup` writes a tombstone at v - 1 and nothing older
-/// (`backup.go`). So an increment may hold a delete at the very version at which its base holds a real entry: the newer entry
-/// hides both, and the real one stands.
+/// (`backup.go`). So an increment may hold a delete at the very version at which its base holds a real entry. The newer entry
+/// hides both; as in Badger's own loader, what comes later stands.
 #[derive(Clone, Debug, Default)]
 pub struct Discards {
     key: Vec<u8>,

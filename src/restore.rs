@@ -14,6 +14,7 @@ use crate::flow::{target, work};
 use crate::store::{Applied, LoadOptions, Loader, NewAbout, Store, Written};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Sorting and gathering share what the caller allows; the tables and readers take the rest.
 const SHARES: usize = 4;
@@ -190,10 +191,14 @@ impl Plan {
         let scratch = Scratch::new(target::parent(&options.dest));
         progress.begin(Phase::Writing, self.chain.bytes());
         let mut loader = Loader::create(dir, LoadOptions { memory, progress: progress.clone() })?;
+        let failed = AtomicBool::new(false);
         let sha256 = std::thread::scope(|threads| {
-            let digests = threads.spawn(|| self.digests(progress));
-            let poured =
-                pour(&mut *self.chain.source_for_store(&scratch, memory, progress)?, &mut loader, progress);
+            let digests = threads.spawn(|| self.digests(&|| go_on(progress, &failed)));
+            let poured = self
+                .chain
+                .source_for_store(&scratch, memory, progress)
+                .and_then(|mut source| pour(&mut *source, &mut loader, progress));
+            failed.store(poured.is_err(), Relaxed);
             let digests = digests.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));
             poured.and(digests)
         })?;
@@ -215,9 +220,9 @@ impl Plan {
     }
 
     /// The digest of each segment, which must be its manifest's.
-    fn digests(&self, progress: &Progress) -> Result<Vec<[u8; 32]>> {
+    fn digests(&self, check: &dyn Fn() -> Result<()>) -> Result<Vec<[u8; 32]>> {
         let digest = |segment: &crate::flow::segment::Segment| {
-            let found = digest_file(segment.input(), progress)?;
+            let found = digest_file(segment.input(), check)?;
             match segment.sha256() {
                 Some(expected) if expected != found => {
                     Err(Error::damaged(format!("expected SHA-256 {expected}, found {found}"))
@@ -281,6 +286,12 @@ fn engine(options: &Options) -> Result<()> {
         }
         None => Err(Error::invalid("expected an engine, found none").with_hint(hint)),
     }
+}
+
+/// The digesting thread stops with the caller's wish, and when there is nothing left to prove.
+fn go_on(progress: &Progress, failed: &AtomicBool) -> Result<()> {
+    progress.check()?;
+    if failed.load(Relaxed) { Err(Error::cancelled()) } else { Ok(()) }
 }
 
 fn pour(source: &mut dyn Source, loader: &mut Loader, progress: &Progress) -> Result<()> {

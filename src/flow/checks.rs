@@ -53,7 +53,7 @@ pub fn segment(
                 let digests = digest && segment.manifest().is_some();
                 let hashing = digests.then(|| {
                     let input = segment.input();
-                    threads.spawn(move || digest_file(input, progress))
+                    threads.spawn(move || digest_file(input, &|| progress.check()))
                 });
                 let read = entries(segment, progress);
                 let sha256 = hashing

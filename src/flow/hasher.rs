@@ -1,7 +1,6 @@
 //! SHA-256 on a thread of its own: it is the slowest thing that happens to a byte, and the other core is there.
 
 use crate::base::checksum::Sha256;
-use crate::base::progress::Progress;
 use crate::error::{Error, Result};
 use crate::format::{FileInput, Input as _};
 use bytes::Bytes;
@@ -72,12 +71,12 @@ pub fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 
-/// The digest of what is left of `input`, as hex; stops when the work is cancelled.
-pub fn digest_file(mut input: FileInput, progress: &Progress) -> Result<String> {
+/// The digest of what is left of `input`, as hex; `check` is asked between its steps whether to go on.
+pub fn digest_file(mut input: FileInput, check: &dyn Fn() -> Result<()>) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; READ];
     loop {
-        progress.check()?;
+        check()?;
         match input.read(&mut buffer)? {
             0 => return Ok(hasher.hex()),
             read => hasher.update(buffer.get(..read).unwrap_or_default()),

@@ -139,9 +139,10 @@ impl<'a> Merge<'a> {
                 return Ok(());
             };
             let twin = self.entry_of(other);
-            let place = if entry.same_content(&twin) || self.discards.explain(&twin) {
+            // As with Badger's own loader, what comes later stands: the tombstone.
+            let place = if entry.same_content(&twin) || self.discards.explain(&entry) {
                 place
-            } else if self.discards.explain(&entry) {
+            } else if self.discards.explain(&twin) {
                 0
             } else {
                 return Err(self.reused(first, other));
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn badgers_synthetic_tombstone_gives_way_to_the_entry_at_its_version() {
+    fn badgers_synthetic_tombstone_takes_the_place_of_what_was_discarded() {
         let discarding = OwnedEntry { meta: META_DISCARD_EARLIER, ..entry(b'k', 8, 2) };
         let tombstone = OwnedEntry { value: Vec::new(), meta: META_DELETE, ..entry(b'k', 7, 0) };
         let base = vec![entry(b'k', 7, 1)];
@@ -296,7 +297,7 @@ mod tests {
             if turned {
                 sources.reverse();
             }
-            assert_eq!(all(&mut Merge::new(sources)).unwrap(), [discarding.clone(), base[0].clone()]);
+            assert_eq!(all(&mut Merge::new(sources)).unwrap(), [discarding.clone(), tombstone.clone()]);
         }
         // Without the entry that discards, the same tombstone means that the version was reused.
         let sources = vec![named(base), named(vec![tombstone])];

@@ -29,6 +29,8 @@ pub struct Increment<'a> {
     found: u64,
     late: bool,
     discards: Discards,
+    /// Entries, and their bytes, that give way to Badger's stand-ins.
+    replaced: (u64, u64),
     progress: Progress,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Increment<'a> {
             found: 0,
             late: false,
             discards: Discards::default(),
+            replaced: (0, 0),
             progress: options.progress,
         })
     }
@@ -83,6 +86,8 @@ impl<'a> Increment<'a> {
         about.applied.extend(new.applied);
         let batch = std::mem::replace(&mut self.batch, Batch::new(&self.work, 0));
         let (entries, bytes) = (batch.entries, batch.bytes);
+        about.entries = about.entries.saturating_sub(self.replaced.0);
+        about.bytes = about.bytes.saturating_sub(self.replaced.1);
         let (tables, about) = batch.finish(about, applied_before, &self.progress)?;
         self.progress.check()?;
         ingest(self.db, self.path, tables)?;
@@ -109,11 +114,19 @@ impl Sink for Increment<'_> {
         self.discards.pass(&entry);
         // Above all that is there it cannot be there.
         if entry.version <= self.about.last_version {
-            if self.known.has(&entry, &self.discards)? {
-                self.found += 1;
-                return Ok(());
+            match self.known.find(&entry)? {
+                Found::Same => {
+                    self.found += 1;
+                    return Ok(());
+                }
+                // As with Badger's own loader, what comes later stands.
+                Found::Other { bytes } if self.discards.explain(&entry) => {
+                    self.replaced.0 += 1;
+                    self.replaced.1 += bytes;
+                }
+                Found::Other { .. } => return Err(self.known.reused(&entry)),
+                Found::Nothing => self.late |= entry.version <= self.about.pinned_version,
             }
-            self.late |= entry.version <= self.about.pinned_version;
         }
         self.batch.put(&entry)
     }
@@ -132,6 +145,16 @@ impl Drop for Increment<'_> {
     }
 }
 
+/// What a store has at a key and version.
+enum Found {
+    Nothing,
+    Same,
+    /// Other content, with this many bytes of key and value.
+    Other {
+        bytes: u64,
+    },
+}
+
 /// Looks up entries that come in order.
 struct Known<'a> {
     stored: DBRawIterator<'a>,
@@ -146,29 +169,31 @@ impl<'a> Known<'a> {
         Self { stored: db.raw_iterator_opt(options), path, wanted: Vec::new() }
     }
 
-    /// Is this entry in the store? The same key and version with other content is a mismatch, unless it is Badger's stand-in
-    /// for what was discarded.
-    fn has(&mut self, entry: &Entry<'_>, discards: &Discards) -> Result<bool> {
+    /// What the store has at this key and version.
+    fn find(&mut self, entry: &Entry<'_>) -> Result<Found> {
         entry_key(entry.key, entry.version, &mut self.wanted);
         self.stored.seek(&self.wanted);
         let Some((key, value)) = self.stored.item() else {
             self.stored.status().map_err(|error| fault(error, self.path))?;
-            return Ok(false);
+            return Ok(Found::Nothing);
         };
         if key != self.wanted {
-            return Ok(false);
+            return Ok(Found::Nothing);
         }
         let head = split_entry_value(value).map_err(|error| error.at_path(self.path))?;
         let same = head.meta == entry.meta & META_KEPT
             && head.user_meta == entry.user_meta
             && head.expires_at == entry.expires_at
             && value.get(head.value_at..) == Some(entry.value);
-        if same || discards.explain(entry) {
-            return Ok(true);
-        }
+        let bytes = (entry.key.len() + value.len().saturating_sub(head.value_at)) as u64;
+        Ok(if same { Found::Same } else { Found::Other { bytes } })
+    }
+
+    /// The same key and version with other content.
+    fn reused(&self, entry: &Entry<'_>) -> Error {
         let (key, version) = (entry.key.escape_ascii(), entry.version);
         let what = format!("expected {key} at version {version} as it is in the store, found other content");
         let hint = "version numbers were used again: take a full backup, and restore it into a new store";
-        Err(Error::mismatch(what).at_path(self.path).with_hint(hint))
+        Error::mismatch(what).at_path(self.path).with_hint(hint)
     }
 }

@@ -36,12 +36,17 @@ fn main() -> Outcome {
             let took = bare_ingest(Path::new(dir), count.parse()?, size.parse()?)?;
             told(took)
         }
-        ["bare-serve", addr, bytes, chunk] => runtime()?.block_on(bare_serve(addr, bytes.parse()?, chunk.parse()?)),
+        ["bare-serve", addr, bytes, chunk] => {
+            runtime()?.block_on(bare_serve(addr, bytes.parse()?, chunk.parse()?))
+        }
         ["bare-fetch", addr, file] => {
             let took = runtime()?.block_on(bare_fetch(addr, Path::new(file)))?;
             told(took)
         }
-        _ => Err("expected fill, grow, bare-ingest, bare-serve or bare-fetch and their arguments; see the source".into()),
+        _ => Err(
+            "expected fill, grow, bare-ingest, bare-serve or bare-fetch and their arguments; see the source"
+                .into(),
+        ),
     }
 }
 
@@ -104,7 +109,12 @@ fn each<E: From<Box<dyn Error>>>(
     let noise = Noise::new(size);
     for height in heights(last).filter(|height| *height >= first) {
         let key = format!("/0/d/{height}");
-        take(Entry { key: key.as_bytes(), version: height, value: noise.of(height, size), ..Entry::default() })?;
+        take(Entry {
+            key: key.as_bytes(),
+            version: height,
+            value: noise.of(height, size),
+            ..Entry::default()
+        })?;
     }
     let key = format!("/0/h/{last}");
     take(Entry { key: key.as_bytes(), version: last, value: &[7; 200], ..Entry::default() })?;
@@ -250,7 +260,10 @@ impl StoreService for Bare {
 async fn bare_serve(addr: &str, bytes: u64, chunk: usize) -> Outcome {
     let listener = tokio::net::TcpListener::bind(addr).await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
-    let service = StoreServiceServer::new(Bare { bytes, chunk: bytes::Bytes::from(Noise::new(chunk).0).slice(..chunk) });
+    let service = StoreServiceServer::new(Bare {
+        bytes,
+        chunk: bytes::Bytes::from(Noise::new(chunk).0).slice(..chunk),
+    });
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     let input = async {
         // A thread that waits for the end of the input; the runtime ends without it.
@@ -261,7 +274,10 @@ async fn bare_serve(addr: &str, bytes: u64, chunk: usize) -> Outcome {
         });
         let _ = end.await;
     };
-    tonic::transport::Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, input).await?;
+    tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, input)
+        .await?;
     Ok(())
 }
 

@@ -83,7 +83,10 @@ impl Specimen {
             let about = format!("{} {what} at {place}, {level:?}: {findings:?}", self.name());
             assert!(!errors.is_empty(), "{about}");
             assert!(errors.iter().all(|finding| finding.file.as_deref() == Some(&*self.path)), "{about}");
-            assert!(errors.iter().any(|finding| finding.offset.is_some_and(|at| at <= place as u64)), "{about}");
+            assert!(
+                errors.iter().any(|finding| finding.offset.is_some_and(|at| at <= place as u64)),
+                "{about}"
+            );
         }
     }
 
@@ -91,7 +94,8 @@ impl Specimen {
     fn must_be_refused(&self, damaged: &[u8], what: &str) {
         put(&self.path, damaged);
         let before = names(self.place.path());
-        let error = block_on(restore_to(std::slice::from_ref(&self.path), &self.place.path().join("dest"))).unwrap_err();
+        let error = block_on(restore_to(std::slice::from_ref(&self.path), &self.place.path().join("dest")))
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Damaged, "{} {what}: {error}", self.name());
         assert_eq!(error.path(), Some(&*self.path), "{} {what}", self.name());
         assert_eq!(names(self.place.path()), before, "{} {what}", self.name());
@@ -154,7 +158,10 @@ fn every_flipped_byte_is_found_where_it_is() {
 fn every_cut_is_found_where_it_is() {
     let mut cuts = 0;
     for specimen in specimens() {
-        for length in specimen.positions().chain(specimen.ends.iter().copied().filter(|end| *end < specimen.bytes.len())) {
+        for length in specimen
+            .positions()
+            .chain(specimen.ends.iter().copied().filter(|end| *end < specimen.bytes.len()))
+        {
             let damaged = &specimen.bytes[..length];
             specimen.must_be_found(damaged, length, "cut");
             cuts += 1;
@@ -216,7 +223,8 @@ fn a_manifest_of_another_segment_is_found() {
             for level in [Level::Quick, Level::Full] {
                 let findings = look(&one.path, level).unwrap();
                 assert!(
-                    findings.iter().any(|finding| finding.level == Severity::Error && finding.file.as_ref() == Some(&one.path)),
+                    findings.iter().any(|finding| finding.level == Severity::Error
+                        && finding.file.as_ref() == Some(&one.path)),
                     "{} with the manifest of {}: {findings:?}",
                     one.name(),
                     other.name()
@@ -284,7 +292,10 @@ fn without_a_manifest_damage_is_an_error_or_a_warning_and_never_a_panic() {
                     Ok(_) => unnoticed += 1,
                     Err(error) => {
                         assert_eq!(error.kind(), Kind::Damaged);
-                        assert!(error.offset().is_some_and(|offset| offset <= specimen.bytes.len() as u64), "{error}");
+                        assert!(
+                            error.offset().is_some_and(|offset| offset <= specimen.bytes.len() as u64),
+                            "{error}"
+                        );
                         noticed += 1;
                     }
                 }
@@ -298,10 +309,17 @@ fn without_a_manifest_damage_is_an_error_or_a_warning_and_never_a_panic() {
                     match block_on(restore_to(std::slice::from_ref(&specimen.path), &dest)) {
                         Ok(restored) => {
                             assert!(sound && restored.deletes == "unknown");
-                            assert!(restored.notes.iter().any(|note| note.contains("undigested")), "{:?}", restored.notes);
+                            assert!(
+                                restored.notes.iter().any(|note| note.contains("undigested")),
+                                "{:?}",
+                                restored.notes
+                            );
                             evbackup::base::durable::remove_tree(&dest).unwrap();
                         }
-                        Err(error) => assert!(matches!(error.kind(), Kind::Damaged | Kind::Mismatch | Kind::Invalid), "{error}"),
+                        Err(error) => assert!(
+                            matches!(error.kind(), Kind::Damaged | Kind::Mismatch | Kind::Invalid),
+                            "{error}"
+                        ),
                     }
                     assert!(names(specimen.place.path()).iter().all(|name| !name.contains(".part")));
                 }
@@ -366,10 +384,16 @@ fn every_cut_and_flip_of_a_keys_file_is_found_and_no_increment_is_based_on_it() 
         put(&file, &damaged);
         let found = report(Level::Full);
         let errors: Vec<_> = found.findings.iter().filter(|finding| finding.level > Severity::Info).collect();
-        assert!(errors.iter().any(|finding| finding.code == "keys" && finding.file.as_ref() == Some(&file)), "{number}: {errors:?}");
+        assert!(
+            errors.iter().any(|finding| finding.code == "keys" && finding.file.as_ref() == Some(&file)),
+            "{number}: {errors:?}"
+        );
         if number % 5 == 0 {
             let error = block_on(take(&node, &path("inc.badger"), Since::Segment(full.clone()))).unwrap_err();
-            assert!(matches!(error.kind(), Kind::Damaged | Kind::Mismatch | Kind::Missing | Kind::Unsupported), "{number}: {error}");
+            assert!(
+                matches!(error.kind(), Kind::Damaged | Kind::Mismatch | Kind::Missing | Kind::Unsupported),
+                "{number}: {error}"
+            );
             assert_eq!(error.path(), Some(&*file), "{number}: {error}");
             assert_eq!(names(place.path()), before, "{number}");
         }
