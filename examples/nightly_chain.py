@@ -28,19 +28,19 @@ def take(addr: str, folder: Path, attempts: int = 3) -> evbackup.Backup:
     return take(addr, folder, attempts - 1)
 
 
-def chain_of(newest: evbackup.Backup) -> list[Path]:
-    """The segments from the full one to `newest`, found by the digest that each names as its parent."""
-    if newest.path is None:
-        raise ValueError
-    segments = {}
-    for path in newest.path.parent.glob("*.badger"):
-        segment = evbackup.inspect(path)
-        if isinstance(segment, evbackup.Segment) and segment.sha256 is not None:
-            segments[segment.sha256] = segment
-    chain = [segments[newest.sha256]]
-    while (parent := chain[-1].parent) is not None:
-        chain.append(segments[parent])
-    return [segment.path for segment in reversed(chain)]
+def newest_chain(folder: Path) -> list[Path]:
+    """The newest full segment in the folder, and what came after it."""
+    found = map(evbackup.inspect, folder.glob("*.badger"))
+    segments = [segment for segment in found if isinstance(segment, evbackup.Segment)]
+    chain: list[Path] = []
+    for segment in sorted(segments, key=began):
+        chain = [segment.path] if segment.kind == "full" else [*chain, segment.path]
+    return chain
+
+
+def began(segment: evbackup.Segment) -> str:
+    """When it was taken. Times in UTC sort as text, without the letter behind a fraction of any length."""
+    return (segment.started_at or "").removesuffix("Z")
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         made = take(addr, folder)
-        chain = chain_of(made)
+        chain = newest_chain(folder)
         report = evbackup.verify(chain).raise_for_findings()
     except evbackup.EvbackupError as error:
         print(f"{error.code}: {error}", file=sys.stderr)

@@ -27,7 +27,9 @@ import pytest
 import evbackup
 from evbackup import errors
 from evbackup.cli import cli
-from support import ROOT, grow
+from support import grow
+
+ROOT = Path(__file__).parents[2]
 
 
 def name_of(path: Path) -> str:
