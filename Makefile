@@ -78,7 +78,8 @@ bench: $(VENV)/tools ## The table of measured figures against their bars (releas
 
 fuzz: $(VENV)/tools ## Fuzz each target for FUZZ_S seconds, from the kept corpus
 	$(call step,fuzz: $(FUZZ_S) s for each target)
-	@$(run) cargo test --locked --test rust fuzz -- --ignored --nocapture
+	@$(run) cargo test --locked --test rust fuzz -- --ignored --nocapture | tee $(VENV)/fuzz.log
+	@! grep -q '^running 0 tests' $(VENV)/fuzz.log || { echo 'expected fuzz targets, found none' >&2; exit 1; }
 
 clean: ## Remove what was built in this checkout (the cache in ~/.cache/evbackup stays)
 	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache python/evbackup/*.so

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from typing import TYPE_CHECKING, Any
 
 from . import _evbackup
@@ -11,6 +12,8 @@ from ._progress import ProgressOption, watch
 if TYPE_CHECKING:
     from ._evbackup import Job
 
+# Without it, a program that sets up no logging would get our warnings on its standard error.
+logging.getLogger("evbackup").addHandler(logging.NullHandler())
 # A cancelled verb removes its `.part` on a thread of its own: give it the time when the interpreter ends.
 atexit.register(_evbackup.shutdown)
 

@@ -201,8 +201,13 @@ def _datastore(path: str | None, home: Path | None, database: str | None, what: 
     epilog=EXIT_CODES,
 )
 @click.version_option(package_name="evbackup", prog_name="evbackup")
-def cli() -> None:
+@click.option("-v", "--verbose", count=True, help="Log to standard error what is done; twice: everything.")
+def cli(verbose: int) -> None:
     """Hot backups, proof and restore of an ev-node's BadgerDB."""
+    import logging  # noqa: PLC0415  # not for --help
+
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
 
 
 @cli.command()

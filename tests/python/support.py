@@ -5,6 +5,7 @@ from pathlib import Path
 from evbackup import _evbackup
 from evbackup._job import wait
 
+ROOT = Path(__file__).parents[2]
 BLOCKS = 200
 TOKEN = "a token of 32 characters, or so.."
 
