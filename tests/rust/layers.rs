@@ -39,7 +39,23 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("sha2", &["base"]),
     ("tempfile", &["base"]),
     ("thiserror", &["error"]),
-    ("tokio", &["rpc", "repo", "flow/work.rs", "python", "apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"]),
+    (
+        "tokio",
+        &[
+            "rpc",
+            "repo",
+            "flow/work.rs",
+            "python",
+            "apply",
+            "backup",
+            "digest",
+            "inspect",
+            "open",
+            "restore",
+            "serve",
+            "verify",
+        ],
+    ),
     ("tokio_stream", &["rpc"]),
     ("tokio_util", &["rpc", "python"]),
     ("tonic", &["rpc", "proto"]),
@@ -181,7 +197,8 @@ fn violations(name: &str, code: &str) -> Vec<String> {
                 let starts = at == 0 || !matches!(tokens[at - 1].1, Token::Path | Token::Sign('.' | '$'));
                 let begins_path = starts && is(at + 1, Token::Path);
                 if begins_path && (*first == "crate" || *first == "super") {
-                    let supers = (0..).take_while(|n| word(at + 2 * n) == Some("super")).count();
+                    let supers =
+                        (0..path.len() + 9).take_while(|n| word(at + 2 * n) == Some("super")).count();
                     let at_root = *first == "crate" || supers == path.len() + inside.len();
                     let next = at + 2 * supers.max(1);
                     for module in heads(&tokens, next).into_iter().filter(|_| at_root) {
@@ -305,10 +322,22 @@ fn the_checker_sees_made_up_violations() {
     let bad = [
         ("format/reader.rs", "use crate::store::Store;", "format imports store, which is beside it"),
         ("format/reader.rs", "fn f() { crate::flow::merge::f() }", "format imports flow, which is above it"),
-        ("base/progress.rs", "use crate::{error::Error, entry::Entry};", "base imports entry, which is above it"),
-        ("restore.rs", "use crate::{\n    error,\n    verify::{self, Level},\n};", "restore imports verify, which is beside it"),
+        (
+            "base/progress.rs",
+            "use crate::{error::Error, entry::Entry};",
+            "base imports entry, which is above it",
+        ),
+        (
+            "restore.rs",
+            "use crate::{\n    error,\n    verify::{self, Level},\n};",
+            "restore imports verify, which is beside it",
+        ),
         ("backup/record.rs", "use super::super::restore;", "backup imports restore, which is beside it"),
-        ("flow/chain.rs", "mod tests { use super::super::super::backup::run; }", "flow imports backup, which is above it"),
+        (
+            "flow/chain.rs",
+            "mod tests { use super::super::super::backup::run; }",
+            "flow imports backup, which is above it",
+        ),
         ("flow/chain.rs", "pub use crate::python::job;", "flow imports python, which is above it"),
         ("error.rs", "use crate::unheard::of;", "error and unheard must both be in the table of layers"),
         ("flow/chain.rs", "fn f() -> tonic::Status { x }", "flow uses tonic, which belongs in rpc, proto"),
@@ -321,11 +350,23 @@ fn the_checker_sees_made_up_violations() {
         assert!(found.len() == 1 && found[0].contains(expected), "{name}: {code}: {found:?}");
     }
     let good = [
-        ("flow/chain.rs", "use crate::store::Store; use super::merge::Merge; use crate::{base, error::{Error, Result}};"),
-        ("flow/chain.rs", "// use crate::backup;\n/* crate::verify::x */ const S: &str = \"crate::backup::x\"; fn f<'a>(x: &'a u8) {}"),
-        ("flow/chain.rs", "const S: &str = r#\"crate::\"backup::x\"#; const C: char = '\"'; const D: char = '\\'';"),
+        (
+            "flow/chain.rs",
+            "use crate::store::Store; use super::merge::Merge; use crate::{base, error::{Error, Result}};",
+        ),
+        (
+            "flow/chain.rs",
+            "// use crate::backup;\n/* crate::verify::x */ const S: &str = \"crate::backup::x\"; fn f<'a>(x: &'a u8) {}",
+        ),
+        (
+            "flow/chain.rs",
+            "const S: &str = r#\"crate::\"backup::x\"#; const C: char = '\"'; const D: char = '\\'';",
+        ),
         ("flow/work.rs", "fn f() { tokio::task::spawn_blocking(f) }"),
-        ("backup/record.rs", "use super::session::Question; use super::Options; mod tests { use super::super::session; }"),
+        (
+            "backup/record.rs",
+            "use super::session::Question; use super::Options; mod tests { use super::super::session; }",
+        ),
         ("store/open.rs", "fn f() { x.tonic::<u8>() }"),
     ];
     for (name, code) in good {

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 /// One runtime for all tests that only wait: starting threads for each of thousands of cases would be the longest part.
-static RUNTIME: LazyLock<tokio::runtime::Runtime> =
-    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+});
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
@@ -117,12 +118,6 @@ pub(super) fn record(bytes: &[u8], height: u64, path: &Path) -> Backup {
     })
 }
 
-/// Says why a test did not run.
-#[expect(clippy::print_stderr, reason = "a test that is not run says so")]
-pub(super) fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-}
-
 /// Numbers that differ in every run; a failure prints its seed.
 pub(super) struct Random(u64);
 
@@ -154,4 +149,9 @@ impl Random {
 #[expect(clippy::disallowed_methods, reason = "damage is neither private nor durable")]
 pub(super) fn put(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A folder in memory where there is one: tens of thousands of small files, each changed in place, would wait for a disk.
+pub(super) fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
