@@ -1,5 +1,7 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Verbs killed and dropped at random moments.
+mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.
 mod damage;
 /// The door to the disk and the pair of segment and manifest, killed at every step.
