@@ -99,7 +99,8 @@ pub fn keys(segment: &Segment, level: Level) -> Result<Option<Finding>> {
         Ok(())
     });
     match read {
-        Err(error) if error.kind() == Kind::Damaged => {
+        // Another file's keys, or a format that nobody has written, are no better than damaged ones.
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Mismatch | Kind::Unsupported) => {
             Ok(Some(Finding::from_error("keys", &error).with_hint(hint)))
         }
         read => read.map(|()| None),

@@ -1,7 +1,7 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
 use super::golden::cases;
-use super::proof::{block_on, drain, names, put, record, restore_to, take};
+use super::proof::{block_on, drain, in_memory, names, put, record, restore_to, take};
 use evbackup::backup::{Origin, Since};
 use evbackup::base::progress::Progress;
 use evbackup::entry::{OwnedEntry, Source};
@@ -34,7 +34,7 @@ struct Specimen {
 
 impl Specimen {
     fn of(bytes: Vec<u8>, height: u64) -> Self {
-        let place = tempfile::tempdir().unwrap();
+        let place = in_memory();
         let path = place.path().join("full.badger");
         record(&bytes, height, &path);
         let mut reader = Reader::with_tap(bytes.as_slice(), Tally::new());
@@ -145,7 +145,7 @@ fn every_flipped_byte_is_found_where_it_is() {
                 let damaged = flip(&specimen.bytes, position, bit);
                 specimen.must_be_found(&damaged, position, "flipped");
                 flips += 1;
-                if flips % 101 == 0 {
+                if flips % 47 == 0 {
                     specimen.must_be_refused(&damaged, "flipped");
                 }
             }
@@ -165,7 +165,7 @@ fn every_cut_is_found_where_it_is() {
             let damaged = &specimen.bytes[..length];
             specimen.must_be_found(damaged, length, "cut");
             cuts += 1;
-            if cuts % 101 == 0 {
+            if cuts % 47 == 0 {
                 specimen.must_be_refused(damaged, "cut");
             }
             for level in [Level::Quick, Level::Full] {
@@ -180,7 +180,7 @@ fn every_cut_is_found_where_it_is() {
 
 #[test]
 fn frames_swapped_or_doubled_and_rubbish_behind_are_found() {
-    let (mut swaps, mut doubles) = (0, 0);
+    let (mut swaps, mut repeats) = (0, 0);
     for specimen in specimens() {
         let starts: Vec<_> = std::iter::once(0).chain(specimen.ends.iter().copied()).collect();
         let frames: Vec<&[u8]> = starts.windows(2).map(|ends| &specimen.bytes[ends[0]..ends[1]]).collect();
@@ -190,11 +190,11 @@ fn frames_swapped_or_doubled_and_rubbish_behind_are_found() {
             doubled.insert(first, frames[first]);
             specimen.must_be_found(&doubled.concat(), specimen.bytes.len(), "doubled");
             specimen.must_be_refused(&doubled.concat(), "doubled");
-            doubles += 1;
-            for second in first + 1..frames.len() {
+            repeats += 1;
+            for (second, place) in starts.iter().enumerate().take(frames.len()).skip(first + 1) {
                 let mut swapped = frames.clone();
                 swapped.swap(first, second);
-                specimen.must_be_found(&swapped.concat(), starts[second], "swapped");
+                specimen.must_be_found(&swapped.concat(), *place, "swapped");
                 specimen.must_be_refused(&swapped.concat(), "swapped");
                 swaps += 1;
             }
@@ -206,7 +206,7 @@ fn frames_swapped_or_doubled_and_rubbish_behind_are_found() {
             specimen.must_be_refused(&longer, "extended");
         }
     }
-    assert!(swaps > 50 && doubles > 40, "{swaps} swaps, {doubles} doubles");
+    assert!(swaps > 50 && repeats > 40, "{swaps} swaps, {repeats} doubled");
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn without_a_manifest_damage_is_an_error_or_a_warning_and_never_a_panic() {
                     }
                 }
             }
-            if length % 401 == 7 {
+            if length % 101 == 7 {
                 for damaged in [cut.to_vec(), flip(&specimen.bytes, length, 3)] {
                     let findings = specimen.look(&damaged, Level::Full);
                     assert_eq!(findings[0].code, "no-manifest");
@@ -326,12 +326,12 @@ fn without_a_manifest_damage_is_an_error_or_a_warning_and_never_a_panic() {
             }
         }
     }
-    assert!(noticed > 1000 && unnoticed > 1000, "{noticed} noticed, {unnoticed} unnoticed");
+    assert!(noticed > 500 && unnoticed > 500, "{noticed} noticed, {unnoticed} unnoticed");
 }
 
 #[test]
 fn damage_in_any_segment_of_a_chain_is_found_and_refused() {
-    let place = tempfile::tempdir().unwrap();
+    let place = in_memory();
     let path = |name: &str| place.path().join(name);
     sample::create(&path("node"), 20, Shape::default()).unwrap();
     let node = Origin::Datastore(path("node"));
@@ -364,7 +364,7 @@ fn damage_in_any_segment_of_a_chain_is_found_and_refused() {
 /// A keys file decides which deletes the next increment gets: verify proves it, and no increment is based on a damaged one.
 #[test]
 fn every_cut_and_flip_of_a_keys_file_is_found_and_no_increment_is_based_on_it() {
-    let place = tempfile::tempdir().unwrap();
+    let place = in_memory();
     let path = |name: &str| place.path().join(name);
     sample::create(&path("node"), 4, Shape::default()).unwrap();
     let node = Origin::Datastore(path("node"));

@@ -197,7 +197,8 @@ fn violations(name: &str, code: &str) -> Vec<String> {
                 let starts = at == 0 || !matches!(tokens[at - 1].1, Token::Path | Token::Sign('.' | '$'));
                 let begins_path = starts && is(at + 1, Token::Path);
                 if begins_path && (*first == "crate" || *first == "super") {
-                    let supers = (0..).take_while(|n| word(at + 2 * n) == Some("super")).count();
+                    let supers =
+                        (0..path.len() + 9).take_while(|n| word(at + 2 * n) == Some("super")).count();
                     let at_root = *first == "crate" || supers == path.len() + inside.len();
                     let next = at + 2 * supers.max(1);
                     for module in heads(&tokens, next).into_iter().filter(|_| at_root) {

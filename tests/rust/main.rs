@@ -1,13 +1,19 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Verbs killed and dropped at random moments.
+mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.
 mod damage;
 /// The door to the disk and the pair of segment and manifest, killed at every step.
 mod durable;
+/// Every kind of error has an example whose exact text is known.
+mod errors;
 /// Real Badger's streams: what our reader sees, what our restore makes.
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.
 mod layers;
+/// Any source into any sink, and many sources into one.
+mod pairs;
 /// What the tests of backup, verify and restore share.
 mod proof;
 /// The Backup RPC: client and server, both layouts, TLS, tokens, time limits.

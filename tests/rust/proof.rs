@@ -41,7 +41,7 @@ pub(super) async fn digest_at(paths: &[PathBuf], now: u64, history: bool) -> Res
 
 /// Digest and count of a store, by its own snapshot.
 pub(super) fn digest_of_store(path: &Path, now: u64, history: bool) -> (String, u64) {
-    let store = Store::open(path).unwrap();
+    let store = unlocked(|| Store::open(path)).unwrap();
     let snapshot = store.snapshot().unwrap();
     let mut source = snapshot.source(0).unwrap();
     take_digest(&mut *source, Scope { at: u64::MAX, now, history }, &Progress::new()).unwrap()
@@ -88,7 +88,11 @@ pub(super) async fn replay(bytes: Vec<u8>, height: u64) -> Server {
 }
 
 pub(super) async fn serve_store(path: &Path) -> Server {
-    serve::run(serve::Options { path: path.to_owned(), listen: Listen::new("127.0.0.1:0") }).await.unwrap()
+    serve_listen(path, Listen::new("127.0.0.1:0")).await
+}
+
+pub(super) async fn serve_listen(path: &Path, listen: Listen) -> Server {
+    serve::run(serve::Options { path: path.to_owned(), listen }).await.unwrap()
 }
 
 pub(super) fn at(server: &Server) -> Origin {
@@ -116,12 +120,6 @@ pub(super) fn record(bytes: &[u8], height: u64, path: &Path) -> Backup {
         assert_eq!(std::fs::read(path).unwrap(), bytes);
         taken
     })
-}
-
-/// Says why a test did not run.
-#[expect(clippy::print_stderr, reason = "a test that is not run says so")]
-pub(super) fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
 }
 
 /// Numbers that differ in every run; a failure prints its seed.
@@ -155,4 +153,23 @@ impl Random {
 #[expect(clippy::disallowed_methods, reason = "damage is neither private nor durable")]
 pub(super) fn put(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A folder in memory where there is one: tens of thousands of small files, each changed in place, would wait for a disk.
+pub(super) fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Tries again while something is locked: a child that another test forks holds this process's locks until it has become
+/// another program.
+pub(super) fn unlocked<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let begun = std::time::Instant::now();
+    loop {
+        match work() {
+            Err(error) if error.code() == "locked" && begun.elapsed().as_secs() < 5 => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
 }
