@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,12 @@ print(max(peak, resident()) - idle)
     ],
     ids=["verify", "restore"],
 )
-def test_memory_stays_bounded(large: Large, tmp_path: Path, verb: str) -> None:
+def test_memory_stays_bounded(
+    large: Large, tmp_path: Path, verb: str, record_property: Callable[[str, object], None]
+) -> None:
     assert large.backup.bytes > LIMIT * 1.1
     code = verb.format(segment=str(large.backup.path), store=str(tmp_path / "store"))
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, code], capture_output=True, text=True, timeout=50, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", MEASURE, code], capture_output=True, text=True, timeout=50, check=True)
     grown = int(done.stdout)
-    print(f"{code.split('(')[0]}: {grown / (1 << 20):.0f} MiB above idle for {large.backup.bytes / 1e6:.0f} MB")
+    record_property("mib_above_idle", round(grown / (1 << 20)))
     assert grown < LIMIT
