@@ -53,7 +53,8 @@ fn take(options: &Options, progress: &Progress) -> Result<String> {
             let datastore = datastore::open(path)?;
             let snapshot = datastore.snapshot()?;
             progress.begin(Phase::Verifying, snapshot.estimate(0)?);
-            let mut source = snapshot.source(0)?;
+            // A chain has entries above its complete version, too, where its source was written meanwhile.
+            let mut source = snapshot.everything()?;
             Ok(digest(&mut *source, scope, progress)?.0)
         }
         paths => {

@@ -176,7 +176,7 @@ pub trait Datastore: Send + Sync {
     fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>>;
 }
 
-/// One state of a datastore, read at its pinned version: nothing above it is seen.
+/// One state of a datastore, read at its pinned version: nothing above it is seen, but by [`Snapshot::everything`].
 pub trait Snapshot: Send {
     /// Every entry is read at this version.
     fn pinned_version(&self) -> u64;
@@ -195,6 +195,9 @@ pub trait Snapshot: Send {
 
     /// The entries with `since < version <= pinned`, all versions, deletes included.
     fn source(&self, since: u64) -> Result<Box<dyn Source + '_>>;
+
+    /// Every entry that is held, those above the pinned version included: what the datastore says, not what it promises.
+    fn everything(&self) -> Result<Box<dyn Source + '_>>;
 
     /// The entries whose key begins with `prefix` and is not below `from`, all versions, deletes included.
     fn prefix(&self, prefix: &[u8], from: &[u8]) -> Result<Box<dyn Source + '_>>;

@@ -125,7 +125,11 @@ async fn from_server(connect: &Connect, mut record: Record, progress: &Progress)
 
 /// An error in the bytes has no file: it is the source's.
 fn at_source(error: Error, connect: &Connect) -> Error {
-    if error.kind() == Kind::Damaged { error.at(connect.address.to_string()) } else { error }
+    if error.kind() == Kind::Damaged {
+        error.with_hint(rpc::DAMAGED_HINT).at(connect.address.to_string())
+    } else {
+        error
+    }
 }
 
 struct Received(tokio::sync::mpsc::Receiver<Event>);

@@ -259,6 +259,9 @@ pub fn compare(
                 skip = before.version == entry.version;
                 known = before.version;
                 old.next()?;
+            } else if entry.is_delete() && entry.version <= base.manifest.last_version {
+                // A tombstone of before the base, which does without the key: it would come again in every increment.
+                skip = true;
             }
             if !entry.is_delete() {
                 live(&entry, hash)?;

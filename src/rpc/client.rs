@@ -37,6 +37,11 @@ const CUT_HINT: &str = "ev-node cuts every reply 10 s after it began: run `evbac
                         or back up its directory";
 const CUT_BY_OURS_HINT: &str =
     "take the backup again; if it ends at the same place, the server's log says why";
+/// What to do about a stream that is not what it must be.
+pub const DAMAGED_HINT: &str = "the server, or something on the way to it, is at fault: try again";
+/// A released ev-node answers so, with the 404 of Go's web server.
+const NOT_GRPC_HINT: &str = "is this the node's RPC port (7331 by default)? A node without the Backup RPC answers so, too: \
+                             run `evbackup serve` beside it, or back up its directory";
 const PLAIN_TOKEN_HINT: &str =
     "use https:// or tls; insecure=True sends the token for everyone on the way to read";
 
@@ -275,7 +280,7 @@ impl Client {
                 }
                 Refusal::Other(error) => error,
             };
-            error.at(self.place.clone())
+            hinted(error).at(self.place.clone())
         })?;
         Ok(Incoming {
             stream,
@@ -334,10 +339,15 @@ fn expect_grpc(headers: &MetadataMap) -> Result<()> {
     match headers.get("content-type").map(|value| value.to_str().unwrap_or("something else")) {
         Some(found) if !found.starts_with("application/grpc") => {
             Err(Error::unsupported(format!("expected a gRPC reply, found {found}"))
-                .with_hint("is this the node's RPC port (7331 by default)?"))
+                .with_hint(NOT_GRPC_HINT))
         }
         _ => Ok(()),
     }
+}
+
+/// What to do about bytes that are not what they must be.
+fn hinted(error: Error) -> Error {
+    if error.kind() == Kind::Damaged { error.with_hint(DAMAGED_HINT) } else { error }
 }
 
 fn silent(idle: Duration, bytes: u64) -> Error {
@@ -392,7 +402,7 @@ impl Incoming {
         if matches!(event, Ok(Event::End(_)) | Err(_)) {
             self.state = State::Over;
         }
-        event.map_err(|error| error.at(self.place.clone()))
+        event.map_err(|error| hinted(error).at(self.place.clone()))
     }
 
     async fn advance(&mut self) -> Result<Event> {

@@ -29,7 +29,7 @@ mod tls;
 mod wire;
 
 pub use address::{Address, DEFAULT_PORT};
-pub use client::{Client, Connect, Incoming, Request, connect};
+pub use client::{Client, Connect, DAMAGED_HINT, Incoming, Request, connect};
 pub use outlet::{Handler, Outlet};
 pub use server::{DEFAULT_SERVE_PORT, Listen, Server, listen};
 pub use tls::Tls;

@@ -75,6 +75,10 @@ impl Snapshot for Frozen<'_> {
         Ok(Box::new(self.scan(vec![ENTRIES], since.saturating_add(1)..=pinned)))
     }
 
+    fn everything(&self) -> Result<Box<dyn Source + '_>> {
+        Ok(Box::new(self.scan(vec![ENTRIES], 0..=u64::MAX)))
+    }
+
     fn prefix(&self, prefix: &[u8], from: &[u8]) -> Result<Box<dyn Source + '_>> {
         let (mut first, mut start) = (Vec::new(), Vec::new());
         entry_prefix(prefix, &mut first);

@@ -1,0 +1,54 @@
+"""Fixtures of the tests against a real Badger."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import evbackup
+from interop.peers import Badger, Large, build
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.interop)
+
+
+@pytest.fixture(scope="session")
+def badger() -> Badger:
+    """The program, built once; skips without Go, unless EVBACKUP_REQUIRE_GO=1."""
+    if shutil.which("go") is None:
+        reason = "go is missing: the tests against a real Badger need Go 1.24 or newer"
+        if os.environ.get("EVBACKUP_REQUIRE_GO") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return Badger(build())
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """Where a test keeps the database of its node."""
+    return tmp_path / "node"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder for backups with nothing in it."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def large(badger: Badger, tmp_path_factory: pytest.TempPathFactory) -> Large:
+    """A backup of some 320 MB in which some runs go over several frames; nobody writes to it."""
+    folder = tmp_path_factory.mktemp("large")
+    blocks = ("--blocks", 5000, "--value-size", 58_000, "--value-threshold", 32_768)
+    badger.fill(folder / "node", *blocks, "--generic", 200_000, "--generic-size", 120)
+    with badger.serve(folder / "node") as server:
+        made = evbackup.backup(server.address, folder / "full.badger")
+        digest = server.digest()
+    shutil.rmtree(folder / "node")
+    return Large(made, digest)

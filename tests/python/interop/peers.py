@@ -1,0 +1,194 @@
+"""The program of tests/interop, which runs a real Badger: started, asked, and ended for certain."""
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import evbackup
+
+ROOT = Path(__file__).parents[3]
+SOURCES = ROOT / "tests" / "interop"
+# Expiry is judged here: between the years 2001 and 2096 that `fill --ttl` uses.
+NOW = 1_700_000_000
+PATIENCE_S = 60.0
+
+
+def build() -> Path:
+    """The program, from the cache if these sources were built before."""
+    cache = Path(os.environ.get("EVBACKUP_CACHE") or "~/.cache/evbackup").expanduser()
+    sources = sorted([*SOURCES.glob("*.go"), *SOURCES.glob("go.*"), SOURCES / "build.sh"])
+    digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
+    program = cache / "interop" / digest[:16]
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = program.with_name(f"{program.name}.{os.getpid()}")
+        built = subprocess.run(
+            [SOURCES / "build.sh", unfinished], capture_output=True, text=True, timeout=600, check=False
+        )
+        assert built.returncode == 0, built.stderr
+        unfinished.rename(program)
+    return program
+
+
+class Badger:
+    """The commands that end by themselves; see tests/interop/README.md."""
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+
+    def lines(self, *arguments: object, fails: bool = False) -> list[Any]:
+        """What a command prints. `fails`: it has to end with an error."""
+        done = subprocess.run(
+            [self.program, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+        assert (done.returncode != 0) == fails, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def run(self, *arguments: object, fails: bool = False) -> Any:
+        """The last line that a command prints."""
+        return self.lines(*arguments, fails=fails)[-1]
+
+    def fill(self, folder: Path, *flags: object) -> Any:
+        """Puts entries into the database in a folder."""
+        return self.run("fill", "--dir", folder, *flags)
+
+    def digest(self, folder: Path, *flags: object) -> str:
+        """The logical digest of the database in a folder that no server holds."""
+        return str(self.run("digest", "--dir", folder, "--now", NOW, *flags)["digest"])
+
+    def load(self, folder: Path, *segments: object) -> Any:
+        """Badger's own Load of the segments, oldest first, into a new database."""
+        inputs = [part for segment in segments for part in ("--in", os.fspath(segment))]  # type: ignore[call-overload]
+        loaded = self.run("load", "--dir", folder, "--now", NOW, *inputs)
+        assert loaded["checksums_ok"], loaded
+        return loaded
+
+    def serve(self, folder: Path, *flags: object) -> "Node":
+        """A server over the database in a folder; use it in `with`."""
+        return Node([str(self.program), "serve", "--dir", str(folder), *map(str, flags)])
+
+
+class Node:
+    """A running server of the program, and the commands of its standard input."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._answers: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.address: str = self._answer()["addr"]
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put("")
+
+    def _answer(self) -> Any:
+        line = self._answers.get(timeout=PATIENCE_S)
+        assert line, f"the server has ended with {self._process.wait(PATIENCE_S)}"
+        return json.loads(line)
+
+    def ask(self, cmd: str, **arguments: object) -> Any:
+        """Sends a command; its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"cmd": cmd, **arguments}) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        assert answer["ok"], answer
+        return answer
+
+    def put(self, key: str, value: str) -> int:
+        """Puts an entry; the version it got."""
+        return int(self.ask("put", key=key, value=value)["version"])
+
+    def delete(self, key: str) -> int:
+        """Deletes a key; the version that this got."""
+        return int(self.ask("delete", key=key)["version"])
+
+    def fault(self, kind: str, times: int = 0) -> None:
+        """How it misbehaves from the next backup on: `times` times, 0 for always."""
+        self.ask("fault", fault=kind, times=times)
+
+    def digest(self, **arguments: object) -> str:
+        """The logical digest of what it holds now."""
+        return str(self.ask("digest", now=NOW, **arguments)["digest"])
+
+    def kill(self) -> None:
+        """Ends it as a power cut would, as far as the process goes."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """Ends it, whatever it does."""
+        with contextlib.suppress(BrokenPipeError), self._process as process:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            self._reader.join(PATIENCE_S)
+
+    def __enter__(self) -> "Node":  # Self needs Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Large:
+    """A backup of hundreds of megabytes, and what Badger says of the database it is from."""
+
+    backup: evbackup.Backup
+    digest: str
+
+    @property
+    def manifest(self) -> Path:
+        assert self.backup.path is not None
+        return self.backup.path.with_name(f"{self.backup.path.name}.json")
+
+
+@contextlib.contextmanager
+def later(seconds: float, work: Callable[[], None]) -> Iterator[None]:
+    """Does `work` on another thread after some seconds, unless the block has ended by then."""
+    timer = threading.Timer(seconds, work)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, hidden files too."""
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def comes_back(segments: Any, folder: Path, expected: str) -> evbackup.Restored:
+    """Holds a chain to a digest that Badger computed: proven, read as it is, and restored."""
+    report = evbackup.verify(segments).raise_for_findings()
+    assert report.ok
+    assert evbackup.digest(segments, now=NOW) == expected
+    store = folder / "restored"
+    number = 1
+    while store.exists():
+        number += 1
+        store = folder / f"restored-{number}"
+    restored = evbackup.restore(segments, store, engine="rocksdb")
+    assert evbackup.digest(restored.path, now=NOW) == expected
+    return restored
