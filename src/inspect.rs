@@ -54,6 +54,10 @@ pub struct SegmentInfo {
     pub store_id: Option<String>,
     /// The digest of the segment that it follows.
     pub parent: Option<String>,
+    /// The run that wrote it: increments without news share a digest, and this tells them apart.
+    pub run_id: Option<String>,
+    /// The run that wrote the segment that it follows.
+    pub parent_run_id: Option<String>,
     /// How sure its deletes are.
     pub deletes: &'static str,
     /// Live keys listed beside it.
@@ -169,6 +173,8 @@ fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
         pinned: manifest.is_some_and(|manifest| manifest.pinned),
         store_id: manifest.and_then(|manifest| manifest.store_id.clone()),
         parent: manifest.and_then(|manifest| manifest.parent.as_ref()).map(|parent| parent.sha256.clone()),
+        run_id: manifest.map(|manifest| manifest.run_id.clone()),
+        parent_run_id: manifest.and_then(|manifest| manifest.parent.as_ref()?.run_id.clone()),
         deletes: segment.deletes().name(),
         listed: manifest.map_or(0, |manifest| manifest.listed),
         announced_height: manifest.map_or(0, |manifest| manifest.announced_height),

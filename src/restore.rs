@@ -142,11 +142,11 @@ impl Plan {
         if options.paths.is_empty() {
             return Err(Error::invalid("expected at least one segment, found none"));
         }
-        engine(options)?;
+        let engine = engine(options)?;
         if options.at_height.is_some() {
             return Err(Error::unsupported("cannot cut at a height yet").with_hint("leave at_height out"));
         }
-        let old = target::check(&options.dest, &options.paths, options.overwrite)?;
+        let old = target::check(&options.dest, &options.paths, engine, options.overwrite)?;
         let chain = Chain::open(&options.paths, None)?;
         chain.refuse()?;
         let owner = Owner::of_target(&options.dest, options.owner)?;
@@ -277,10 +277,10 @@ impl Plan {
     }
 }
 
-fn engine(options: &Options) -> Result<()> {
-    let hint = "pass engine=\"rocksdb\": it makes a store that evbackup queries, serves and exports";
+fn engine(options: &Options) -> Result<Engine> {
+    let hint = "choose the engine rocksdb: it makes a store that evbackup queries, serves and exports";
     match options.engine.as_deref().map(Engine::from_name).transpose()? {
-        Some(Engine::RocksDb) => Ok(()),
+        Some(engine @ Engine::RocksDb) => Ok(engine),
         Some(Engine::Badger) => {
             Err(Error::unsupported("cannot write a Badger directory yet").with_hint(hint))
         }

@@ -351,6 +351,8 @@ class Segment(Result):
         pinned: It was read at one version.
         store_id: Which history of versions it belongs to, as hex, or None.
         parent: The digest of the segment that it follows, or None.
+        run_id: The run that wrote it, or None: increments without news share a digest, and this tells them apart.
+        parent_run_id: The run that wrote the segment that it follows, or None.
         deletes: `"exact"`, `"derived"` or `"unknown"`.
         listed: Live keys listed beside it.
         announced_height: The tip when the backup began.
@@ -378,6 +380,8 @@ class Segment(Result):
     pinned: bool
     store_id: str | None
     parent: str | None
+    run_id: str | None
+    parent_run_id: str | None
     deletes: str
     listed: int
     announced_height: int

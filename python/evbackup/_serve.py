@@ -72,7 +72,7 @@ def serve(
         tls: Our certificate and key; with `ca`, clients need a certificate signed by it.
         token: The bearer token that clients must send.
         insecure: Listen beyond this machine without TLS and token, or take the token over plain text.
-        max_rate: Bytes per second and backup at most.
+        max_rate: Bytes per second at most, for all backups together.
         max_backups: Backups at once; more are told to come back.
 
     Returns:

@@ -120,7 +120,8 @@ def open(path: StrPath) -> Datastore:  # noqa: A001  # read as evbackup.open
         The datastore at its present state.
 
     Raises:
-        MissingError: There is no datastore.
+        MissingError: There is nothing.
+        InvalidArgument: There is something else than a datastore.
         LockedError: Another process holds it.
 
     Example:

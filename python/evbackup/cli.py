@@ -81,7 +81,13 @@ def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
     for name, value in values.items():
         for place, line in enumerate(value if isinstance(value, list) else [value]):
             if line is not None:
-                click.echo(f"{'' if place else name:<{width}}  {line}", err=err)
+                # What is nested becomes one line of names and values.
+                text = (
+                    ", ".join(f"{key} {inner}" for key, inner in line.items() if inner not in (None, ""))
+                    if isinstance(line, dict)
+                    else line
+                )
+                click.echo(f"{'' if place else name:<{width}}  {text}", err=err)
 
 
 class Since(click.ParamType[Any]):
@@ -359,12 +365,13 @@ def verify(
     else:
         for finding in report.findings:
             click.echo(f"{finding.level}: {finding}")
+            if finding.hint:
+                click.echo(f"hint: {finding.hint}")
         click.echo(report._short())
     try:
         report.raise_for_findings(strict=strict)
     except EvbackupError as error:
-        # The report stands above, and in JSON there is one document only.
-        _failed(error, as_json=False)
+        # What it says stands above already.
         return error.exit_code
     return 0
 
@@ -372,9 +379,7 @@ def verify(
 @cli.command()
 @_segments
 @click.option("--to", "dest", type=click.Path(), help="The datastore's directory.")
-@click.option(
-    "--engine", type=click.Choice(["badger", "rocksdb"]), default="badger", show_default=True, help="What to make."
-)
+@click.option("--engine", type=click.Choice(["badger", "rocksdb"]), help="What to make: rocksdb, for now.")
 @click.option("--at-height", type=click.IntRange(min=1), help="Cut the chain at this height.")
 @click.option("--overwrite", is_flag=True, help="Replace the datastore that is there.")
 @click.option("--discard-replaced", is_flag=True, help="Remove what was replaced instead of keeping it beside.")
@@ -445,7 +450,7 @@ def inspect(path: str | None, home: Path | None, database: str | None, as_json: 
 
 
 @cli.command()
-@click.argument("path", required=False, type=click.Path())
+@click.argument("paths", nargs=-1, metavar="[DATASTORE|SEGMENTS...]", type=click.Path())
 @click.option("--at", type=click.IntRange(min=0), help="The version to look at.")
 @click.option("--now", type=click.IntRange(min=0), help="Unix seconds: leave out what has expired then.")
 @click.option("--history", is_flag=True, help="Cover every entry, not only the newest live ones.")
@@ -454,7 +459,7 @@ def inspect(path: str | None, home: Path | None, database: str | None, as_json: 
 @_quiet
 @_json
 def digest(
-    path: str | None,
+    paths: tuple[str, ...],
     at: int | None,
     now: int | None,
     history: bool,
@@ -466,7 +471,7 @@ def digest(
     """Print the logical digest: equal wherever the same data is."""
     from . import _verify  # noqa: PLC0415
 
-    where = _datastore(path, home, database, "PATH")
+    where = list(paths) if len(paths) > 1 else _datastore(next(iter(paths), None), home, database, "PATH")
     found = _verify.digest(where, at=at, now=now, history=history, progress=not quiet)
     click.echo(
         json.dumps({"digest": found, "path": where, "at": at, "now": now, "history": history}) if as_json else found

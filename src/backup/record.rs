@@ -216,10 +216,13 @@ impl Record {
         let watch = self.watch(collects.then(sorter));
         let mut listed = sorter();
         let base = self.base.clone();
-        let announced = self.announced.clone();
+        let (announced, since) = (self.announced.clone(), self.question.since);
         let recorder = Recorder::new(&mut self.target, watch, &progress);
         let (mut recorder, end, any_listed) = recorder.receive(arrivals, &mut listed)?;
         check_end(&end, recorder.watch())?;
+        if base.is_none() && since == 0 {
+            check_tip(&announced, recorder.watch())?;
+        }
         if let Some(base) = &base {
             check_base(base, &announced, &end, recorder.watch(), &self.question)?;
         }
@@ -362,6 +365,19 @@ fn check_end(end: &Final, watch: &Watch) -> Result<()> {
     };
     Err(Error::damaged(format!("{expected}, found that the source says {said} and sent {seen}"))
         .with_hint("the stream was damaged, or the server speaks another layout of the RPC; try again"))
+}
+
+/// A source that announces a block has it, so a full stream of Badger's own RPC without it has lost more than that: nothing else in
+/// such a stream would tell.
+fn check_tip(announced: &Announced, watch: &Watch) -> Result<()> {
+    let height = announced.current_height;
+    if announced.pinned_version.is_some() || height == 0 || watch.seen(&key::header(height)).is_some() {
+        return Ok(());
+    }
+    Err(Error::damaged(format!(
+        "expected block {height}, which was announced, in the stream, found no header of it"
+    ))
+    .with_hint("frames were lost on the way, or the node's datastore lacks its newest block; try again"))
 }
 
 /// Is the source still the one that the base was taken from? Asked where the server itself proves nothing.

@@ -41,12 +41,16 @@ pub struct Chain {
 impl Chain {
     /// Opens segments and puts them in order. What does not fit is a finding, not an error: see [`Chain::refuse`].
     pub fn open(paths: &[PathBuf], after: Option<&After>) -> Result<Self> {
-        let mut segments = Vec::new();
+        let (mut segments, mut damaged) = (Vec::new(), Vec::new());
         for path in paths {
             super::segment::expect_file(path)?;
-            segments.push(Segment::open(path)?);
+            let (segment, finding) = Segment::open_anyway(path)?;
+            segments.push(segment);
+            damaged.extend(finding);
         }
-        Ok(Self::of(segments, after))
+        let mut chain = Self::of(segments, after);
+        chain.findings.splice(0..0, damaged);
+        Ok(chain)
     }
 
     fn of(segments: Vec<Segment>, after: Option<&After>) -> Self {
@@ -245,7 +249,7 @@ fn in_order(mut rest: Vec<Segment>, after: Option<&After>) -> (Vec<Segment>, Vec
     if let Some(current) = &at {
         findings.extend(rest.iter().map(|segment| left_over(segment, current)));
     }
-    findings.extend(ordered.iter().filter_map(promises));
+    findings.extend(ordered.iter().enumerate().filter_map(|(place, segment)| promises(segment, place)));
     ordered.extend(rest);
     (ordered, findings)
 }
@@ -364,10 +368,12 @@ fn left_over(segment: &Segment, before: &After) -> Finding {
     finding.in_file(segment.path())
 }
 
-/// What a segment does not promise.
-fn promises(segment: &Segment) -> Option<Finding> {
-    let manifest = segment.manifest()?;
-    let text = match manifest.deletes {
+/// What a segment does not promise. The first one holds no deletes that could be missing.
+fn promises(segment: &Segment, place: usize) -> Option<Finding> {
+    if segment.manifest().is_none() && place == 0 {
+        return None;
+    }
+    let text = match segment.deletes() {
         Deletes::Exact => return None,
         Deletes::Derived => {
             "deletes outside the block families are derived: a key that was deleted may be back"
@@ -377,5 +383,5 @@ fn promises(segment: &Segment) -> Option<Finding> {
         }
     };
     let finding = Finding::warning("deletes", text).in_file(segment.path());
-    Some(finding.with_hint("take increments with exact=True, or from `evbackup serve` beside the node"))
+    Some(finding.with_hint("take increments with exact, or from `evbackup serve` beside the node"))
 }

@@ -1,11 +1,12 @@
 //! One segment: its file, what its manifest claims, what its bytes turn out to hold.
 
+use super::finding::Finding;
 use super::merge::Named;
 use super::sort::Sorter;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::entry::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::format::{self, FileInput, Piece, Reader, Tally};
 use crate::repo::manifest::{Deletes, Manifest};
 use crate::repo::pair;
@@ -28,6 +29,20 @@ impl Segment {
         let pair = pair::open(path)?;
         let input = FileInput::from_file(pair.segment, path)?;
         Ok(Self { path: path.to_owned(), input, manifest: pair.manifest, keys: pair.keys, tally: None })
+    }
+
+    /// Opens a segment whose manifest may be damaged: then it is read as one without, and the finding says so.
+    pub fn open_anyway(path: &Path) -> Result<(Self, Option<Finding>)> {
+        match Self::open(path) {
+            Ok(segment) => Ok((segment, None)),
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
+                let input = FileInput::open(path)?;
+                let segment = Self { path: path.to_owned(), input, manifest: None, keys: None, tally: None };
+                let finding = Finding::from_error("manifest", &error).in_file(&pair::manifest_path(path));
+                Ok((segment, Some(finding)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Its file.

@@ -13,7 +13,7 @@ pub fn parent(dest: &Path) -> &Path {
 }
 
 /// Refuses a target that must not be replaced. The lock of the datastore that may be comes back, held.
-pub fn check(dest: &Path, segments: &[PathBuf], overwrite: bool) -> Result<Option<DirLock>> {
+pub fn check(dest: &Path, segments: &[PathBuf], engine: Engine, overwrite: bool) -> Result<Option<DirLock>> {
     if dest.as_os_str().is_empty() {
         return Err(Error::invalid("expected a directory to restore into, found an empty path"));
     }
@@ -26,6 +26,9 @@ pub fn check(dest: &Path, segments: &[PathBuf], overwrite: bool) -> Result<Optio
         }
         Err(error) => return Err(Error::from_io(error, "look at it", dest)),
     };
+    if meta.is_symlink() {
+        return Err(exists(dest, "expected a directory or nothing, found a symbolic link"));
+    }
     if !meta.is_dir() {
         return Err(exists(dest, "expected a directory or nothing, found a file"));
     }
@@ -48,13 +51,19 @@ pub fn check(dest: &Path, segments: &[PathBuf], overwrite: bool) -> Result<Optio
     {
         return Err(exists(dest, "expected a datastore's directory, found the one that the segments are in"));
     }
-    if Engine::of(&whole).is_none() {
+    let Some(found) = Engine::of(&whole) else {
         return Err(exists(dest, "expected nothing or a datastore, found a directory with something else"));
-    }
+    };
     if !overwrite {
         return Err(Error::exists("expected nothing, found a datastore")
             .at_path(dest)
-            .with_hint("pass overwrite=True to replace it; it is kept beside the new one"));
+            .with_hint("say overwrite to replace it; it is kept beside the new one"));
+    }
+    if found != engine {
+        let what = format!("expected a datastore of engine {}, found one of {}", engine.name(), found.name());
+        return Err(Error::exists(what)
+            .at_path(dest)
+            .with_hint("whoever uses it could not open the new one: restore into another directory"));
     }
     DirLock::exclusive(dest).map(Some)
 }

@@ -338,8 +338,7 @@ impl Client {
 fn expect_grpc(headers: &MetadataMap) -> Result<()> {
     match headers.get("content-type").map(|value| value.to_str().unwrap_or("something else")) {
         Some(found) if !found.starts_with("application/grpc") => {
-            Err(Error::unsupported(format!("expected a gRPC reply, found {found}"))
-                .with_hint(NOT_GRPC_HINT))
+            Err(Error::unsupported(format!("expected a gRPC reply, found {found}")).with_hint(NOT_GRPC_HINT))
         }
         _ => Ok(()),
     }

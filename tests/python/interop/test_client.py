@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from interop.peers import NOW, Badger
 
 import evbackup
+from interop.peers import NOW, Badger
 from support import BLOCKS
 
 
