@@ -76,7 +76,8 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     let last = before.applied.last();
     let after = After {
         sha256: last.map_or_else(String::new, |last| hex(&last.sha256)),
-        complete_version: before.pinned_version,
+        // As its manifest said: the store may be pinned higher, where the source's blocks do not say what is complete.
+        complete_version: last.map_or(before.pinned_version, |last| last.complete_version),
         run_id: None,
         store_id: last.filter(|last| !last.source.is_empty()).map(|last| hex(&last.source)),
         taken: before.applied.iter().map(|applied| hex(&applied.sha256)).collect(),
