@@ -57,6 +57,17 @@ fn directory_bits_of_meta_are_left_behind() {
 }
 
 #[test]
+fn what_is_above_the_pinned_version_is_held_and_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let entries = [entry("k", 6, "late"), entry("k", 5, "v"), entry("l", 7, "late")];
+    load(&path, &entries, pinned(5)).unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(all(&store).unwrap(), entries[1..2]);
+    assert_eq!(drain(store.snapshot().unwrap().everything().unwrap()).unwrap(), entries);
+}
+
+#[test]
 fn keys_and_values_of_any_size() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
