@@ -43,6 +43,7 @@ impl Target {
             }
             Output::Folder(folder) => {
                 let lock = catalog::lock(folder)?;
+                catalog::clear_leftovers(folder);
                 let kind = if increment { Kind::Inc } else { Kind::Full };
                 let source = options.origin.name();
                 let path = catalog::new_name(folder, None, &source, jiff::Timestamp::now(), kind);

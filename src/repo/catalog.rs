@@ -5,15 +5,18 @@
 
 use super::manifest::{Kind, Manifest};
 use super::pair;
-use crate::base::durable::FileLock;
+use crate::base::durable::{FileLock, Replace};
 use crate::error::{Error, Result};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// The name of the lock in a folder that is being added to.
 const LOCK: &str = ".evbackup.lock";
 /// The longest first part of a segment's name: leaves room for time, kind and the suffixes of parts.
 const MAX_SLUG: usize = 64;
+
+/// What follows a segment's name while it is written.
+const LEFTOVERS: [&str; 5] = [".json.next.part", ".keys.next.part", ".json.next", ".keys.next", ".part"];
 
 /// One segment of a chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,6 +161,39 @@ pub fn lock(folder: &Path) -> Result<FileLock> {
     FileLock::exclusive(&folder.join(LOCK))
 }
 
+/// Clears what killed runs have left in `folder`, best effort: unfinished segments with names of [`new_name`]'s making that no run
+/// holds. A later run makes another name, so it would never come across them. To be asked under [`lock`].
+pub fn clear_leftovers(folder: &Path) {
+    let names = folder
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let segments: BTreeSet<_> = names
+        .filter_map(|name| {
+            let segment = LEFTOVERS.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+            is_of_our_making(segment).then(|| folder.join(segment))
+        })
+        .collect();
+    for segment in segments {
+        // Beginning clears or finishes; a run that is alive holds the part, and then this fails.
+        drop(pair::begin(&segment, Replace::Always));
+    }
+}
+
+/// Does it look like a name that [`new_name`] makes?
+fn is_of_our_making(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(".badger") else { return false };
+    let mut parts = stem.rsplit('-');
+    let kind = match parts.next() {
+        Some(number) if number.parse::<u32>().is_ok() => parts.next(),
+        kind => kind,
+    };
+    let time = parts.next().unwrap_or_default();
+    [Some(Kind::Full.name()), Some(Kind::Inc.name())].contains(&kind)
+        && jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", time).is_ok()
+}
+
 /// The name of a new segment: `<chain>-<UTC>-<full|inc>.badger`, with a number where two begin in one second.
 ///
 /// The chain is the chain id, or else what the source is called. To be asked under [`lock`].
@@ -207,7 +243,7 @@ fn slug(text: &str) -> String {
 mod tests {
     use super::super::manifest::{Parent, tests::sample};
     use super::*;
-    use crate::base::durable::Replace;
+    use crate::base::durable::write_file;
 
     fn add(folder: &Path, name: &str, content: &[u8], parent: Option<&[u8]>, started_at: &str) {
         let mut manifest = sample(content);
@@ -311,5 +347,37 @@ mod tests {
         assert_eq!(lock(folder.path()).unwrap_err().code(), "locked");
         drop(held);
         lock(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn leftovers_of_killed_runs_are_cleared_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let left = ["n-20260101T000000Z-full.badger", "n-20260101T000000Z-inc-2.badger"];
+        for name in left {
+            for suffix in LEFTOVERS {
+                write_file(&at.join(format!("{name}{suffix}")), b"x", Replace::Never).unwrap();
+            }
+        }
+        let others =
+            ["full.badger.part", "n-20260101T000000Z-full.part", "n-20269901T000000Z-full.badger.part"];
+        for name in others {
+            write_file(&at.join(name), b"x", Replace::Never).unwrap();
+        }
+        let held = pair::begin(&at.join("n-20260102T000000Z-full.badger"), Replace::Never).unwrap();
+        clear_leftovers(at);
+        let mut found: Vec<_> =
+            at.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "full.badger.part",
+                "n-20260101T000000Z-full.part",
+                "n-20260102T000000Z-full.badger.part",
+                "n-20269901T000000Z-full.badger.part"
+            ]
+        );
+        drop(held);
     }
 }

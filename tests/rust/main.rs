@@ -8,6 +8,8 @@ mod damage;
 mod durable;
 /// Every kind of error has an example whose exact text is known.
 mod errors;
+/// Targets that are there, full, closed, or wanted by two at once.
+mod faults;
 /// Real Badger's streams: what our reader sees, what our restore makes.
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.

@@ -83,6 +83,10 @@ pub(super) async fn replay(bytes: Vec<u8>, height: u64) -> Server {
     let mut reader = evbackup::format::Reader::with_tap(bytes.as_slice(), evbackup::format::Tally::new());
     while reader.advance().unwrap() {}
     let last_version = reader.tap().last_version();
+    replay_with(bytes, height, last_version).await
+}
+
+pub(super) async fn replay_with(bytes: Vec<u8>, height: u64, last_version: u64) -> Server {
     let handler = Arc::new(Replay { bytes: bytes.into(), height, last_version });
     evbackup::rpc::listen(Listen::new("127.0.0.1:0"), handler).await.unwrap()
 }

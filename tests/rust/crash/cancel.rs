@@ -79,22 +79,19 @@ fn drops(verb: Verb, scene: &Scene) {
         let delay = Duration::from_nanos(random.next() % u64::try_from(span.as_nanos()).unwrap());
         let ended = runtime.block_on(async { tokio::time::timeout(delay, work).await });
         let since = Instant::now();
-        match ended {
-            Ok(result) => result.unwrap(),
-            Err(_) => {
-                dropped += 1;
-                while !scene.left_in_out().is_empty() || threads() > idle {
-                    let late = since.elapsed() > PATIENCE;
-                    assert!(
-                        !late,
-                        "{verb:?} after {delay:?}: {:?}, {} threads of {idle}",
-                        scene.left_in_out(),
-                        threads()
-                    );
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                slowest = slowest.max(since.elapsed());
+        if let Ok(result) = ended {
+            result.unwrap();
+        } else {
+            dropped += 1;
+            while !scene.left_in_out().is_empty() || threads() > idle {
+                let (left, still) = (scene.left_in_out(), threads());
+                assert!(
+                    since.elapsed() < PATIENCE,
+                    "{verb:?} after {delay:?}: {left:?}, {still} threads of {idle}"
+                );
+                std::thread::sleep(Duration::from_millis(1));
             }
+            slowest = slowest.max(since.elapsed());
         }
         // What is there is whole, whichever it is.
         scene.segment_state();

@@ -146,7 +146,13 @@ fn kill(verb: Verb, hits: u32, scene: &Scene, way: &mut dyn Way) {
             continue;
         }
         let nanos = u64::try_from(span.as_nanos()).unwrap();
-        let delay = Duration::from_nanos(random.next() % nanos);
+        // Half of them late, where files get their names.
+        let nanos = if random.below(2) == 0 {
+            random.next() % nanos
+        } else {
+            nanos - random.next() % (nanos * 2 / 5)
+        };
+        let delay = Duration::from_nanos(nanos);
         let (phase, _) = strike(verb, scene, to, &paths, Some(delay));
         let leftovers = !scene.left_in_out().is_empty();
         let found = way.look(scene);
