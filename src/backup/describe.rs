@@ -167,7 +167,7 @@ fn notes(facts: &Facts<'_>, deletes: Deletes) -> Vec<String> {
     if deletes == Deletes::Unknown {
         notes.push(
             "deletes that the source's compaction has purged are not in it: keys may come back on a restore; \
-             exact, or `evbackup serve` beside the node, leaves none out"
+             exact=True, or `evbackup serve` beside the node, leaves none out"
                 .to_owned(),
         );
     }

@@ -43,7 +43,7 @@ impl Question {
         if exact && !manifest.keys.as_ref().is_some_and(|keys| keys.all) {
             return Err(Error::invalid("expected a base that lists all its keys, found one that does not")
                 .at_path(&base.path)
-                .with_hint("take the full backup with exact, too"));
+                .with_hint("take the full backup with exact=True, too"));
         }
         let since = match (exact, badgers_own && manifest.complete_height > 0) {
             (true, _) => 0,

@@ -8,6 +8,7 @@ use super::checks::{self, Level};
 use super::finding::{Finding, refuse};
 use super::merge::{Merge, Named, Ordered};
 use super::segment::Segment;
+use super::torn::StandIns;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::entry::{OwnedEntry, Source, VecSource};
@@ -108,9 +109,11 @@ impl Chain {
     /// The same for a store, which shows what the chain is complete to: with the tip of that moment.
     ///
     /// A stream that was taken under writes may hold only newer versions of `/0/t`, and then nothing would say how high the chain is.
-    /// The block at the complete height set it in its own transaction, so the entry is known to the byte.
+    /// The block at the complete height set it in its own transaction, so the entry is known to the byte. Into a `fresh` store, which
+    /// has no older version of any key, other keys get what [stands in](super::torn) for theirs.
     pub fn source_for_store(
         &self,
+        fresh: bool,
         scratch: &Scratch,
         memory: usize,
         progress: &Progress,
@@ -119,9 +122,11 @@ impl Chain {
         let Some(newest) = self.newest().filter(|newest| !newest.pinned && newest.complete_height > 0) else {
             return Ok(source);
         };
+        let complete = newest.complete_version;
+        let source: Box<dyn Source> = if fresh { Box::new(StandIns::new(source, complete)) } else { source };
         let tip = OwnedEntry {
             key: key::TIP.to_vec(),
-            version: newest.complete_version,
+            version: complete,
             value: newest.complete_height.to_le_bytes().to_vec(),
             ..OwnedEntry::default()
         };
@@ -383,5 +388,5 @@ fn promises(segment: &Segment, place: usize) -> Option<Finding> {
         }
     };
     let finding = Finding::warning("deletes", text).in_file(segment.path());
-    Some(finding.with_hint("take increments with exact, or from `evbackup serve` beside the node"))
+    Some(finding.with_hint("take increments with exact=True, or from `evbackup serve` beside the node"))
 }

@@ -54,7 +54,7 @@ impl Base {
     /// The error that says the source is not what the base was taken from.
     pub fn mismatch(&self, what: impl Into<String>) -> Error {
         Error::mismatch(format!("cannot follow {}: {}", self.name(), what.into()))
-            .with_hint("take a full backup, or let on_mismatch \"full\" do so")
+            .with_hint("take a full backup, or pass on_mismatch=\"full\"")
     }
 
     fn name(&self) -> String {

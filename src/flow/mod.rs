@@ -14,5 +14,6 @@ pub mod segment;
 pub mod serving;
 pub mod sort;
 pub mod target;
+pub mod torn;
 pub mod watch;
 pub mod work;

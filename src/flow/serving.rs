@@ -89,5 +89,5 @@ fn same_block(base: &Base, entry: &Entry<'_>) -> Result<()> {
 }
 
 fn mismatch(what: String) -> Error {
-    Error::mismatch(what).with_hint("take a full backup, or let on_mismatch \"full\" do so")
+    Error::mismatch(what).with_hint("take a full backup, or pass on_mismatch=\"full\"")
 }
