@@ -1,6 +1,7 @@
 """Increments over Badger's own RPC: what was written between, and while they were taken."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,34 @@ def test_nothing_new_keeps_the_chain_usable(badger: Badger, node: Path, out: Pat
     comes_back(chain, out, expected)
 
 
+def test_a_chain_of_many_increments(badger: Badger, node: Path, out: Path) -> None:
+    """More than are merged in one pass."""
+    badger.fill(node, "--blocks", 100, "--queue", 20)
+    with badger.serve(node) as server:
+        chain = [evbackup.backup(server.address, out / "full.badger")]
+        for number in range(40):
+            server.ask("blocks", count=2)
+            server.ask("prune", to=number)
+            chain.append(evbackup.backup(server.address, out / f"inc{number}.badger", since=chain[-1]))
+        expected = server.digest()
+    comes_back(chain, out, expected)
+
+
+def test_a_folder_goes_on_after_a_mismatch(badger: Badger, node: Path, out: Path) -> None:
+    badger.fill(node, "--blocks", 50)
+    with badger.serve(node) as server:
+        made = [evbackup.backup(server.address, out, since="auto", on_mismatch="full") for _ in range(2)]
+        server.ask("rollback", to=40)
+        for _ in range(2):
+            server.ask("blocks", count=1)
+            made.append(evbackup.backup(server.address, out, since="auto", on_mismatch="full"))
+        expected = server.digest()
+    assert [one.kind for one in made] == ["full", "inc", "full", "inc"]
+    assert "fell" in made[2].notes[0]
+    comes_back(made[2:], out, expected)
+    assert evbackup.verify(made[:2]).ok
+
+
 def test_an_empty_answer_to_a_version(badger: Badger, node: Path, out: Path) -> None:
     """Badger answers `last_version` 0 where it has nothing above `since`."""
     badger.fill(node, "--blocks", 50)
@@ -96,14 +125,11 @@ def test_an_empty_answer_to_a_version(badger: Badger, node: Path, out: Path) -> 
     assert after.tip_height == 51
 
 
-def newest(entries: list[Any], *, up_to: int | None = None) -> dict[str, Any]:
-    """The newest entry of each key."""
-    found: dict[str, Any] = {}
+def renew(newest: dict[str, Any], entries: Iterable[Any]) -> None:
+    """Keeps the newest entry of each key."""
     for entry in entries:
-        older = found.get(entry["key"], NOTHING)["version"] < entry["version"]
-        if older and (up_to is None or entry["version"] <= up_to):
-            found[entry["key"]] = entry
-    return found
+        if newest.get(entry["key"], NOTHING)["version"] < entry["version"]:
+            newest[entry["key"]] = entry
 
 
 @pytest.mark.parametrize("flags", [(), ("--tiny",)], ids=["node", "many-tables"])
@@ -124,12 +150,13 @@ def test_nothing_is_lost_while_the_node_writes(badger: Badger, node: Path, out: 
     assert stats["blocks"] - before["blocks"] > 100
     assert stats["others"] - before["others"] > 100
     held = badger.lines("dump", "--dir", node)
-    taken: list[Any] = []
+    theirs: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
     heights = []
     for made in chain:
-        taken += badger.lines("dump", "--in", made.path)
-        ours = newest(taken)
-        for key, entry in newest(held, up_to=made.complete_version).items():
+        renew(ours, badger.lines("dump", "--in", made.path))
+        renew(theirs, (entry for entry in held if entry["version"] <= made.complete_version))
+        for key, entry in theirs.items():
             found = ours.get(key, NOTHING)
             gone = entry["meta"] & 1 and found is NOTHING
             assert gone or found["version"] >= entry["version"], (made, entry, found)
