@@ -7,6 +7,7 @@ import pytest
 import evbackup
 from interop.peers import Badger
 
+
 @pytest.fixture
 def torn(badger: Badger, node: Path, out: Path) -> evbackup.Backup:
     """A backup during which five blocks came, and Badger compacted: of each key only the newest version is left."""
