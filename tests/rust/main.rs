@@ -10,6 +10,8 @@ mod durable;
 mod errors;
 /// Targets that are there, full, closed, or wanted by two at once.
 mod faults;
+/// Any bytes into whatever reads bytes of others; run for longer by `make fuzz`.
+mod fuzz;
 /// Real Badger's streams: what our reader sees, what our restore makes.
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.
