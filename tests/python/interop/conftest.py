@@ -14,6 +14,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.interop)
+            # Minutes on a machine whose disk is busy; every wait within is bounded.
+            item.add_marker(pytest.mark.timeout(240))
 
 
 @pytest.fixture(scope="session")
