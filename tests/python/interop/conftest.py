@@ -47,8 +47,8 @@ def out(tmp_path: Path) -> Path:
 def large(badger: Badger, tmp_path_factory: pytest.TempPathFactory) -> Large:
     """A backup of some 320 MB in which some runs go over several frames; nobody writes to it."""
     folder = tmp_path_factory.mktemp("large")
-    blocks = ("--blocks", 5000, "--value-size", 58_000, "--value-threshold", 32_768)
-    badger.fill(folder / "node", *blocks, "--generic", 200_000, "--generic-size", 120)
+    badger.fill(folder / "node", "--generic", 200_000, "--generic-size", 120)
+    badger.fill(folder / "node", "--blocks", 5000, "--value-size", 58_000, "--value-threshold", 32_768)
     with badger.serve(folder / "node") as server:
         made = evbackup.backup(server.address, folder / "full.badger")
         digest = server.digest()
