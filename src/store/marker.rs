@@ -13,7 +13,7 @@
 //! this file knows better.
 
 use super::about::check_format;
-use crate::base::durable::{Replace, write_file};
+use crate::base::durable::{Replace, remove_file, with_suffix, write_file};
 use crate::error::{Error, Result};
 use std::io::{self, Read};
 use std::path::Path;
@@ -71,6 +71,11 @@ impl Marker {
     pub(super) fn store(self, dir: &Path) -> Result<()> {
         let text = format!("{FIRST_LINE}\nformat {}\ngeneration {}\n", self.format, self.generation);
         write_file(&dir.join(NAME), text.as_bytes(), Replace::Always)
+    }
+
+    /// Removes what a killed writer left beside it. For whoever may write the store: nobody else has one open then.
+    pub(super) fn clear_leftover(dir: &Path) -> Result<()> {
+        remove_file(&with_suffix(&dir.join(NAME), ".part"))
     }
 
     fn bad(expected: &str) -> Error {

@@ -109,6 +109,7 @@ impl Store {
         let db = DB::open(&options(), path).map_err(|error| fault(error, path))?;
         let about = load_about(&db, path, marker)?;
         remove_tree(&path.join(WORK_DIR))?;
+        Marker::clear_leftover(path)?;
         Ok(Self { db, path: path.to_owned(), about, access: Access::Write, lock })
     }
 

@@ -107,7 +107,7 @@ fn what_must_not_be_replaced_is_refused_and_untouched() {
     let mut targets = vec![
         (scene.path("file"), "found a file"),
         (scene.path("other"), "found a directory with something else"),
-        (scene.path("link"), "found a file"),
+        (scene.path("link"), "found a symbolic link"),
         (scene.path("in"), "found the one that the segments are in"),
         (PathBuf::from("/"), "found the root of the file system"),
         (PathBuf::from("/proc/self/../.."), "found the root of the file system"),

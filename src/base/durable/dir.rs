@@ -23,7 +23,7 @@ pub struct PartDir {
     part: Place,
     identity: Identity,
     /// Closed, and so given back, after `drop` has removed what it guards.
-    _lock: File,
+    lock: File,
     owner: Option<Owner>,
     done: bool,
 }
@@ -53,7 +53,7 @@ impl PartDir {
             if let Some((lock, identity)) = hold(&part)? {
                 rustix::fs::fchmod(&lock, Mode::RWXU)
                     .map_err(|errno| system(errno, "make it private", part.path()))?;
-                return Ok(Self { dest, part, identity, _lock: lock, owner: None, done: false });
+                return Ok(Self { dest, part, identity, lock, owner: None, done: false });
             }
         }
         Err(busy(dest.path()))
@@ -203,6 +203,8 @@ impl Drop for PartDir {
             // Best effort: the next run clears what cannot be removed now. The lock is still held.
             let _ = remove_tree(self.part.path());
         }
+        // By name, as a DirLock.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
@@ -329,8 +331,16 @@ pub fn remove_tree(dir: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct DirLock {
     identity: Identity,
-    /// Closing it gives the lock back.
-    _file: File,
+    file: File,
+}
+
+/// Given back by name, not by closing: a process that another thread is forking at this moment has a copy of the descriptor until it
+/// runs its own program, and with it the lock.
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing follows, which gives it back as well.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl DirLock {
@@ -350,7 +360,7 @@ impl DirLock {
             .map(File::from)
             .map_err(|errno| system(errno, "open the directory", dir))?;
         match rustix::fs::flock(&file, operation) {
-            Ok(()) => Ok(Self { identity: Identity::of(&file, dir)?, _file: file }),
+            Ok(()) => Ok(Self { identity: Identity::of(&file, dir)?, file }),
             Err(Errno::WOULDBLOCK) => {
                 Err(Error::locked("expected a directory that nobody has open, found one that is locked")
                     .at_path(dir)

@@ -243,6 +243,13 @@ pub struct FileLock {
     file: File,
 }
 
+/// Given back by name, not by closing: see [`DirLock`](super::DirLock).
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl FileLock {
     /// Locks the file at `path`, made when it is not there and never removed: a lock file that comes and goes lets two
     /// runs lock two files of one name.
