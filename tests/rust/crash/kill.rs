@@ -138,7 +138,7 @@ fn kill(verb: Verb, hits: u32, scene: &Scene, way: &mut dyn Way) {
     let mut runs = 0;
     while row.kills < hits {
         runs += 1;
-        assert!(runs < 4 * hits + 8, "{verb:?} ends before it can be killed");
+        assert!(runs < 8 * hits + 8, "{verb:?} ends before it can be killed");
         let (from, to, paths) = way.next(scene);
         if runs <= 2 {
             span = span.max(strike(verb, scene, to, &paths, None).1);
