@@ -9,7 +9,7 @@ use crate::base::progress::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::flow::increment::Base;
 use crate::flow::work;
-use crate::repo::catalog::Catalog;
+use crate::repo::catalog::{self, Catalog};
 use crate::rpc::Connect;
 use serde::Serialize;
 use std::io::Write;
@@ -155,14 +155,22 @@ pub struct Backup {
 pub async fn run(options: Options, progress: Progress) -> Result<Backup> {
     let options = Arc::new(options);
     let found = Arc::clone(&options);
-    let base = work::blocking(progress.clone(), move |_| find_base(&found)).await?;
+    // The folder is held from the choice of the base on: two runs at once would make two increments of one parent.
+    let (lock, base) = work::blocking(progress.clone(), move |_| {
+        let lock = match &found.output {
+            Output::Folder(folder) => Some(Arc::new(catalog::lock(folder)?)),
+            _ => None,
+        };
+        Ok((lock, find_base(&found)?))
+    })
+    .await?;
     let increment = base.is_some() || !matches!(options.since, Since::Version(0) | Since::Auto);
-    match session::run(&options, base, Vec::new(), &progress).await {
+    match session::run(&options, lock.clone(), base, Vec::new(), &progress).await {
         Err(error) if error.kind() == Kind::Mismatch && options.on_mismatch_full && increment => {
             let note = format!("a full backup instead of an increment: {}", error.what());
             let mut full = Options::clone(&options);
             full.since = Since::Version(0);
-            session::run(&Arc::new(full), None, vec![note], &progress).await
+            session::run(&Arc::new(full), lock, None, vec![note], &progress).await
         }
         result => result,
     }

@@ -29,12 +29,12 @@ const SORT_MEMORY: usize = 32 << 20;
 
 /// Where the segment goes, held so that nobody else writes there.
 pub(super) enum Target {
-    Files { segment: PartFile, path: PathBuf, replace: Replace, _folder: Option<FileLock> },
+    Files { segment: PartFile, path: PathBuf, replace: Replace, _folder: Option<Arc<FileLock>> },
     Stream { writer: SharedWriter, manifest: Option<PathBuf> },
 }
 
 impl Target {
-    pub(super) fn begin(options: &Options, increment: bool) -> Result<Self> {
+    pub(super) fn begin(options: &Options, lock: Option<Arc<FileLock>>, increment: bool) -> Result<Self> {
         let replace = options.replace();
         match &options.output {
             Output::File(path) => {
@@ -42,13 +42,12 @@ impl Target {
                 Ok(Self::Files { segment, path: path.clone(), replace, _folder: None })
             }
             Output::Folder(folder) => {
-                let lock = catalog::lock(folder)?;
                 catalog::clear_leftovers(folder);
                 let kind = if increment { Kind::Inc } else { Kind::Full };
                 let source = options.origin.name();
                 let path = catalog::new_name(folder, None, &source, jiff::Timestamp::now(), kind);
                 let segment = pair::begin(&path, Replace::Never)?;
-                Ok(Self::Files { segment, path, replace: Replace::Never, _folder: Some(lock) })
+                Ok(Self::Files { segment, path, replace: Replace::Never, _folder: lock })
             }
             Output::Stream { writer, manifest } => {
                 Ok(Self::Stream { writer: Arc::clone(writer), manifest: manifest.clone() })
@@ -233,7 +232,7 @@ impl Record {
             (Some(base), Some(mut base_keys), Some(mut changed)) => {
                 let mut listed = if any_listed { Some(listed.finish()?) } else { None };
                 let listed = listed.as_mut().map(|listed| &mut **listed as &mut dyn Source);
-                let version = end.last_version.max(base.manifest.last_version);
+                let version = burial(&base, &announced, &end, recorder.watch());
                 let mut graves = Graves::new(recorder, version, keys);
                 settle(&base, &mut base_keys, &mut *changed, listed, &mut graves, &progress)?;
                 let (back, buried) = graves.finish()?;
@@ -284,7 +283,7 @@ impl Record {
             return Err(Error::missing("expected the base's keys file, found none")
                 .at_path(pair::keys_path(&base.path)));
         };
-        let tombstone = end.last_version.max(base.manifest.last_version);
+        let tombstone = burial(&base, &self.announced, &end, &watch);
         let watch = self.watch(None);
         let mut recorder = Recorder::new(&mut self.target, watch, &progress);
         let mut writer = Box::new(Writer::new(1, |frame: &mut Vec<u8>| recorder.frame(frame)));
@@ -433,6 +432,13 @@ fn check_base(
             manifest.complete_version
         ))),
     }
+}
+
+/// At which version a key is buried that is gone without a trace: what the segment is complete to, so that whoever shows its entries
+/// at that version shows that it is gone. [`bury`] puts it above the key's own version in any case.
+fn burial(base: &Base, announced: &Announced, end: &Final, watch: &Watch) -> u64 {
+    let tip = watch.seen(&key::header(announced.current_height)).map(|header| header.version);
+    end.pinned_version.or(tip).unwrap_or(end.last_version).max(base.manifest.complete_version)
 }
 
 /// Lists what is live, of which `changed` has the newest version of each key first.

@@ -2,6 +2,7 @@
 
 use super::record::{Record, Target};
 use super::{Backup, Options, Origin, Since};
+use crate::base::durable::FileLock;
 use crate::base::progress::{Phase, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::flow::increment::Base;
@@ -69,6 +70,7 @@ impl Question {
 /// Runs one attempt.
 pub(super) async fn run(
     options: &Arc<Options>,
+    folder: Option<Arc<FileLock>>,
     base: Option<Base>,
     notes: Vec<String>,
     progress: &Progress,
@@ -77,7 +79,8 @@ pub(super) async fn run(
     let guard = progress.cancel_on_drop();
     progress.begin(Phase::Preparing, 0);
     let opened = (Arc::clone(options), base.is_some() || question.since > 0);
-    let target = work::blocking(progress.clone(), move |_| Target::begin(&opened.0, opened.1)).await?;
+    let target =
+        work::blocking(progress.clone(), move |_| Target::begin(&opened.0, folder, opened.1)).await?;
     let record = Record::new(target, Arc::clone(options), base, question, notes, progress.clone());
     let result = match &options.origin {
         Origin::Server(connect) => from_server(connect, record, progress).await,

@@ -42,11 +42,8 @@ impl Base {
     pub fn keys(&self) -> Result<Option<KeysSource>> {
         let Some(claim) = &self.manifest.keys else { return Ok(None) };
         let path = pair::keys_path(&self.path);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::from_io(error, "open it", &path)),
-        };
+        // Also where a swap was killed that cannot be finished here.
+        let Some(file) = pair::open(&self.path)?.keys else { return Ok(None) };
         let reader = KeysReader::new(file, &path)?.expecting(claim);
         Ok(Some(KeysSource { reader, hash: [0; 8], stands: false }))
     }

@@ -90,8 +90,10 @@ fn drops(verb: Verb, scene: &Scene) {
             dropped += 1;
             while !scene.left_in_out().is_empty() || threads() > idle {
                 let (left, still) = (scene.left_in_out(), threads());
+                // The servers' runtime keeps a thread that it needed once for ten seconds after its work.
+                let patience = if left.is_empty() { 3 * PATIENCE } else { PATIENCE };
                 assert!(
-                    since.elapsed() < PATIENCE,
+                    since.elapsed() < patience,
                     "{verb:?} after {delay:?}: {left:?}, {still} threads of {idle}"
                 );
                 std::thread::sleep(Duration::from_millis(1));
