@@ -165,10 +165,15 @@ impl Record {
 
     /// Takes everything that arrives, and makes the segment visible.
     pub(super) fn run(mut self, arrivals: &mut dyn Arrivals) -> Result<Backup> {
-        let mut keys = self.target.begin_keys()?.map(|part| {
-            let path = part.path().to_owned();
-            KeysWriter::new(part, path)
-        });
+        // A list that goes on from one that is not there would be none.
+        let listed = self.base.as_ref().is_none_or(|base| base.manifest.keys.is_some());
+        let mut keys = match self.target.begin_keys()?.filter(|_| listed) {
+            Some(part) => {
+                let path = part.path().to_owned();
+                Some(KeysWriter::new(part, path))
+            }
+            None => None,
+        };
         let (recorded, end) = if self.question.exact {
             self.compared(arrivals, keys.as_mut())?
         } else {

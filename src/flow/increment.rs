@@ -43,7 +43,13 @@ impl Base {
         let Some(claim) = &self.manifest.keys else { return Ok(None) };
         let path = pair::keys_path(&self.path);
         // Also where a swap was killed that cannot be finished here.
-        let Some(file) = pair::open(&self.path)?.keys else { return Ok(None) };
+        let Some(file) = pair::open(&self.path)?.keys else {
+            let what =
+                format!("expected {} bytes of the base's keys, found none or another length", claim.bytes);
+            return Err(Error::missing(what)
+                .at_path(&path)
+                .with_hint("take a full backup: deletes follow from the keys"));
+        };
         let reader = KeysReader::new(file, &path)?.expecting(claim);
         Ok(Some(KeysSource { reader, hash: [0; 8], stands: false }))
     }

@@ -273,3 +273,29 @@ fn increments_without_news_keep_a_chain_usable() {
         assert!(error.to_string().contains("found two"), "{error}");
     });
 }
+
+/// A base that lists no keys, as one that went through a pipe, has increments that list none either: a list that begins in the middle
+/// would call everything before it gone.
+#[test]
+fn an_increment_of_a_base_without_keys_lists_none() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let node = Origin::Datastore(path("node"));
+        sample::create(&path("node"), 10, Shape::default()).unwrap();
+        let pipe = std::fs::File::create(path("piped.badger")).unwrap();
+        let writer: backup::SharedWriter = std::sync::Arc::new(std::sync::Mutex::new(Box::new(pipe)));
+        let output = Output::Stream { writer, manifest: Some(path("piped.badger.json")) };
+        backup::run(backup::Options::new(node.clone(), output), Progress::new()).await.unwrap();
+        sample::extend(&path("node"), 5, Shape::default()).unwrap();
+        take(&node, &path("inc.badger"), Since::Segment(path("piped.badger"))).await.unwrap();
+        assert!(!path("inc.badger.keys").exists());
+        let chain = [path("piped.badger"), path("inc.badger")];
+        assert!(report(&chain, verify::Level::Full).await.ok);
+
+        take(&node, &path("full.badger"), Since::Version(0)).await.unwrap();
+        std::fs::remove_file(path("full.badger.keys")).unwrap();
+        let error = take(&node, &path("inc2.badger"), Since::Segment(path("full.badger"))).await.unwrap_err();
+        assert_eq!((error.code(), error.path()), ("missing", Some(&*path("full.badger.keys"))));
+    });
+}
