@@ -80,7 +80,11 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
         complete_version: last.map_or(before.pinned_version, |last| last.complete_version),
         run_id: None,
         store_id: last.filter(|last| !last.source.is_empty()).map(|last| hex(&last.source)),
-        taken: before.applied.iter().map(|applied| hex(&applied.sha256)).collect(),
+        taken: before
+            .applied
+            .iter()
+            .map(|applied| (hex(&applied.sha256), applied.complete_version))
+            .collect(),
     };
     let mut chain = Chain::open(&options.paths, Some(&after))?;
     chain.refuse()?;
@@ -136,7 +140,7 @@ fn ingest(
     let applied = applied.collect::<Result<_>>()?;
     progress.begin(Phase::Writing, chain.bytes());
     let mut increment = Increment::begin(store, LoadOptions { memory: MEMORY, progress: progress.clone() })?;
-    let mut source = chain.source_for_store(false, &scratch, MEMORY, progress)?;
+    let mut source = chain.source_for_store(&scratch, MEMORY, progress)?;
     let mut entries = 0u64;
     while source.advance()? {
         let entry = source.entry();

@@ -10,10 +10,13 @@ use crate::error::{Error, Kind, Result};
 use crate::flow::increment::Base;
 use crate::flow::work;
 use crate::repo::catalog::{self, Catalog};
+use crate::repo::pair;
 use crate::rpc::Connect;
+use record::Held;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 /// Where the entries are.
@@ -156,30 +159,56 @@ pub async fn run(options: Options, progress: Progress) -> Result<Backup> {
     let options = Arc::new(options);
     let found = Arc::clone(&options);
     // The folder is held from the choice of the base on: two runs at once would make two increments of one parent.
-    let (lock, base) = work::blocking(progress.clone(), move |_| {
-        let lock = match &found.output {
+    let (held, base) = work::blocking(progress.clone(), move |_| {
+        let folder = match &found.output {
             Output::Folder(folder) => Some(Arc::new(catalog::lock(folder)?)),
             _ => None,
         };
-        Ok((lock, find_base(&found)?))
+        Ok((Held { folder, ..Held::default() }, find_base(&found)?))
     })
     .await?;
     let increment = base.is_some() || !matches!(options.since, Since::Version(0) | Since::Auto);
-    match session::run(&options, lock.clone(), base, Vec::new(), &progress).await {
+    match session::run(&options, held.clone(), base, Vec::new(), &progress).await {
         Err(error) if error.kind() == Kind::Mismatch && options.on_mismatch_full && increment => {
+            if held.begun.load(Relaxed) {
+                return Err(error.with_hint("nothing of what was written can be used: take a full backup"));
+            }
             let note = format!("a full backup instead of an increment: {}", error.what());
             let mut full = Options::clone(&options);
             full.since = Since::Version(0);
-            session::run(&Arc::new(full), lock, None, vec![note], &progress).await
+            session::run(&Arc::new(full), held, None, vec![note], &progress).await
         }
         result => result,
     }
 }
 
+/// An increment in the place of its own base would be of no use to anybody.
+fn not_the_base(output: &Output, base: &Path) -> Result<()> {
+    let whole = |path: &Path| std::fs::canonicalize(path).ok();
+    let there = match output {
+        Output::File(path) => whole(path).is_some_and(|path| Some(path) == whole(base)),
+        Output::Stream { manifest: Some(path), .. } => {
+            whole(path).is_some_and(|path| Some(path) == whole(&pair::manifest_path(base)))
+        }
+        _ => false,
+    };
+    if there {
+        return Err(Error::invalid(
+            "expected another file than the one that the increment follows, found the same",
+        )
+        .at_path(base)
+        .with_hint("choose another name: an increment is of no use without its base"));
+    }
+    Ok(())
+}
+
 fn find_base(options: &Options) -> Result<Option<Base>> {
     match (&options.since, &options.output) {
         (Since::Version(_), _) => Ok(None),
-        (Since::Segment(path), _) => Base::load(path).map(Some),
+        (Since::Segment(path), output) => {
+            not_the_base(output, path)?;
+            Base::load(path).map(Some)
+        }
         (Since::Auto, Output::Folder(folder)) => newest(folder, &options.origin.name()),
         (Since::Auto, _) => Err(Error::invalid("expected a folder as the path where since is \"auto\"")
             .with_hint("give the folder that the chain is in, or the earlier segment as since")),

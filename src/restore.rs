@@ -196,7 +196,7 @@ impl Plan {
             let digests = threads.spawn(|| self.digests(&|| go_on(progress, &failed)));
             let poured = self
                 .chain
-                .source_for_store(true, &scratch, memory, progress)
+                .source_for_store(&scratch, memory, progress)
                 .and_then(|mut source| pour(&mut *source, &mut loader, progress));
             failed.store(poured.is_err(), Relaxed);
             let digests = digests.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));

@@ -23,18 +23,28 @@ use crate::repo::{catalog, pair};
 use crate::rpc::{Announced, Final};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Memory for sorting keys on their way; most sources bring them sorted.
 const SORT_MEMORY: usize = 32 << 20;
 
+/// What the attempts of one call share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    /// The lock of the folder that the segment goes into.
+    pub(super) folder: Option<Arc<FileLock>>,
+    /// Something has gone into the output stream, so no other attempt can follow.
+    pub(super) begun: Arc<AtomicBool>,
+}
+
 /// Where the segment goes, held so that nobody else writes there.
 pub(super) enum Target {
     Files { segment: PartFile, path: PathBuf, replace: Replace, _folder: Option<Arc<FileLock>> },
-    Stream { writer: SharedWriter, manifest: Option<PathBuf> },
+    Stream { writer: SharedWriter, manifest: Option<PathBuf>, begun: Arc<AtomicBool> },
 }
 
 impl Target {
-    pub(super) fn begin(options: &Options, lock: Option<Arc<FileLock>>, increment: bool) -> Result<Self> {
+    pub(super) fn begin(options: &Options, held: Held, increment: bool) -> Result<Self> {
         let replace = options.replace();
         match &options.output {
             Output::File(path) => {
@@ -47,10 +57,10 @@ impl Target {
                 let source = options.origin.name();
                 let path = catalog::new_name(folder, None, &source, jiff::Timestamp::now(), kind);
                 let segment = pair::begin(&path, Replace::Never)?;
-                Ok(Self::Files { segment, path, replace: Replace::Never, _folder: lock })
+                Ok(Self::Files { segment, path, replace: Replace::Never, _folder: held.folder })
             }
             Output::Stream { writer, manifest } => {
-                Ok(Self::Stream { writer: Arc::clone(writer), manifest: manifest.clone() })
+                Ok(Self::Stream { writer: Arc::clone(writer), manifest: manifest.clone(), begun: held.begun })
             }
         }
     }
@@ -81,7 +91,8 @@ impl Out for Target {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Self::Files { segment, .. } => segment.append(bytes),
-            Self::Stream { writer, .. } => {
+            Self::Stream { writer, begun, .. } => {
+                begun.store(true, Relaxed);
                 let mut writer = writer.lock().map_err(|_| Error::io("a thread has died while it wrote"))?;
                 Out::append(&mut *writer, bytes)
             }
@@ -165,8 +176,11 @@ impl Record {
 
     /// Takes everything that arrives, and makes the segment visible.
     pub(super) fn run(mut self, arrivals: &mut dyn Arrivals) -> Result<Backup> {
-        // A list that goes on from one that is not there would be none.
-        let listed = self.base.as_ref().is_none_or(|base| base.manifest.keys.is_some());
+        // A list that goes on from one that is not there, or from a bare version, would be none.
+        let listed = match &self.base {
+            Some(base) => self.question.exact || base.manifest.keys.is_some(),
+            None => self.question.since == 0,
+        };
         let mut keys = match self.target.begin_keys()?.filter(|_| listed) {
             Some(part) => {
                 let path = part.path().to_owned();
@@ -240,7 +254,7 @@ impl Record {
                 let version = burial(&base, &announced, &end, recorder.watch());
                 let mut graves = Graves::new(recorder, version, keys);
                 settle(&base, &mut base_keys, &mut *changed, listed, &mut graves, &progress)?;
-                let (back, buried) = graves.finish()?;
+                let (back, buried) = graves.finish();
                 recorder = back;
                 if buried > 0 {
                     self.notes.push(format!("{buried} deletes that the stream did not carry were added"));
@@ -278,6 +292,7 @@ impl Record {
         let recorder = Recorder::new(&mut spool, self.watch(None), &progress);
         let (mut recorder, end, _) = recorder.receive(arrivals, &mut listed)?;
         check_end(&end, recorder.watch())?;
+        check_tip(&self.announced, recorder.watch())?;
         check_base(&base, &self.announced, &end, recorder.watch(), &self.question)?;
         let watch = recorder.finish()?.watch;
         let layout = watch.tally().layout();
@@ -321,7 +336,7 @@ impl Record {
         let path = self.target.path().to_owned();
         match self.target {
             Target::Files { segment, replace, .. } => pair::commit(segment, keys, manifest, replace)?,
-            Target::Stream { writer, manifest: file } => {
+            Target::Stream { writer, manifest: file, .. } => {
                 let mut writer = writer.lock().map_err(|_| Error::io("a thread has died while it wrote"))?;
                 writer.flush().map_err(|error| Error::from_io(error, "write it", "standard output"))?;
                 if let Some(file) = file {
@@ -441,9 +456,12 @@ fn check_base(
 
 /// At which version a key is buried that is gone without a trace: what the segment is complete to, so that whoever shows its entries
 /// at that version shows that it is gone. [`bury`] puts it above the key's own version in any case.
+///
+/// Never higher: ranges are read at different moments, and a key that was found gone may have been written again before the last one
+/// was read. Such a write lies above the announced block, and where there are no blocks, above all that the base had.
 fn burial(base: &Base, announced: &Announced, end: &Final, watch: &Watch) -> u64 {
     let tip = watch.seen(&key::header(announced.current_height)).map(|header| header.version);
-    end.pinned_version.or(tip).unwrap_or(end.last_version).max(base.manifest.complete_version)
+    end.pinned_version.or(tip).unwrap_or(base.manifest.last_version).max(base.manifest.complete_version)
 }
 
 /// Lists what is live, of which `changed` has the newest version of each key first.
@@ -465,7 +483,6 @@ fn list_live(changed: &mut dyn Source, keys: &mut KeysFile) -> Result<()> {
 /// Lists what is live and buries what is gone, behind the stream and in a run of its own.
 struct Graves<'a, 'k> {
     recorder: Recorder<'a>,
-    tombstones: Vec<u8>,
     version: u64,
     id: u32,
     keys: Option<&'k mut KeysFile>,
@@ -475,16 +492,11 @@ struct Graves<'a, 'k> {
 impl<'a, 'k> Graves<'a, 'k> {
     fn new(mut recorder: Recorder<'a>, version: u64, keys: Option<&'k mut KeysFile>) -> Self {
         let id = recorder.watch().tally().highest_id().saturating_add(1);
-        Self { recorder, tombstones: Vec::new(), version, id, keys, buried: 0 }
+        Self { recorder, version, id, keys, buried: 0 }
     }
 
-    fn finish(mut self) -> Result<(Recorder<'a>, u64)> {
-        self.flush()?;
-        Ok((self.recorder, self.buried))
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.tombstones.is_empty() { Ok(()) } else { self.recorder.frame(&mut self.tombstones) }
+    fn finish(self) -> (Recorder<'a>, u64) {
+        (self.recorder, self.buried)
     }
 }
 

@@ -1,8 +1,7 @@
 //! One attempt: ask, let the bytes flow to the thread that records them, and wait for its word.
 
-use super::record::{Record, Target};
+use super::record::{Held, Record, Target};
 use super::{Backup, Options, Origin, Since};
-use crate::base::durable::FileLock;
 use crate::base::progress::{Phase, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::flow::increment::Base;
@@ -13,9 +12,12 @@ use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
+use tokio::sync::mpsc::{Sender, error::SendError};
 
 /// Events that may wait for the recording thread: with chunks of at most 1 MiB, a few MiB.
 const WAITING: usize = 8;
+/// The largest part of a chunk that is handed on.
+const CHUNK: usize = 1 << 20;
 
 /// What is asked of the source.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl Question {
 /// Runs one attempt.
 pub(super) async fn run(
     options: &Arc<Options>,
-    folder: Option<Arc<FileLock>>,
+    held: Held,
     base: Option<Base>,
     notes: Vec<String>,
     progress: &Progress,
@@ -79,8 +81,7 @@ pub(super) async fn run(
     let guard = progress.cancel_on_drop();
     progress.begin(Phase::Preparing, 0);
     let opened = (Arc::clone(options), base.is_some() || question.since > 0);
-    let target =
-        work::blocking(progress.clone(), move |_| Target::begin(&opened.0, folder, opened.1)).await?;
+    let target = work::blocking(progress.clone(), move |_| Target::begin(&opened.0, held, opened.1)).await?;
     let record = Record::new(target, Arc::clone(options), base, question, notes, progress.clone());
     let result = match &options.origin {
         Origin::Server(connect) => from_server(connect, record, progress).await,
@@ -104,7 +105,17 @@ async fn from_server(connect: &Connect, mut record: Record, progress: &Progress)
     let (sender, receiver) = tokio::sync::mpsc::channel(WAITING);
     let worker = tokio::task::spawn_blocking(move || record.run(&mut Received(receiver)));
     let failed = loop {
-        match incoming.next().await {
+        let event = tokio::select! {
+            event = incoming.next() => event,
+            // The worker has ended before its time: it knows why.
+            () = sender.closed() => break None,
+        };
+        match event {
+            Ok(Event::Chunk(chunk)) if chunk.len() > CHUNK => {
+                if send_in_parts(&sender, chunk).await.is_err() {
+                    break None;
+                }
+            }
             Ok(event) => {
                 let last = matches!(event, Event::End(_));
                 if sender.send(event).await.is_err() || last {
@@ -124,6 +135,15 @@ async fn from_server(connect: &Connect, mut record: Record, progress: &Progress)
         (Some(error), Ok(_)) => Err(error),
         (None, Ok(backup)) => Ok(backup),
     }
+}
+
+/// A server may send whole frames of Badger's at once, some 100 MiB: in parts, no more than the last one or two of them are held.
+async fn send_in_parts(sender: &Sender<Event>, mut chunk: Bytes) -> Result<(), SendError<Event>> {
+    while !chunk.is_empty() {
+        let part = chunk.split_to(chunk.len().min(CHUNK));
+        sender.send(Event::Chunk(part)).await?;
+    }
+    Ok(())
 }
 
 /// An error in the bytes has no file: it is the source's.

@@ -28,8 +28,8 @@ pub struct After {
     pub run_id: Option<String>,
     /// The source's store id, as hex, where it is known.
     pub store_id: Option<String>,
-    /// The digests of all segments taken: those are passed over.
-    pub taken: Vec<String>,
+    /// The digests of all segments taken, and what each was complete to: those are passed over.
+    pub taken: Vec<(String, u64)>,
 }
 
 /// Segments in the order of their making.
@@ -109,11 +109,10 @@ impl Chain {
     /// The same for a store, which shows what the chain is complete to: with the tip of that moment.
     ///
     /// A stream that was taken under writes may hold only newer versions of `/0/t`, and then nothing would say how high the chain is.
-    /// The block at the complete height set it in its own transaction, so the entry is known to the byte. Into a `fresh` store, which
-    /// has no older version of any key, other keys get what [stands in](super::torn) for theirs.
+    /// The block at the complete height set it in its own transaction, so the entry is known to the byte. For other keys something
+    /// may [stand in](super::torn).
     pub fn source_for_store(
         &self,
-        fresh: bool,
         scratch: &Scratch,
         memory: usize,
         progress: &Progress,
@@ -123,7 +122,7 @@ impl Chain {
             return Ok(source);
         };
         let complete = newest.complete_version;
-        let source: Box<dyn Source> = if fresh { Box::new(StandIns::new(source, complete)) } else { source };
+        let source = Box::new(StandIns::new(source, newest.since_version, complete));
         let tip = OwnedEntry {
             key: key::TIP.to_vec(),
             version: complete,
@@ -166,7 +165,13 @@ impl Chain {
     /// Where no block of ev-node's tells, a segment that Badger streamed promises no version: then the highest one is all there is.
     pub fn complete_version(&self) -> Option<u64> {
         let newest = self.newest()?;
-        (newest.pinned || newest.complete_height > 0).then_some(newest.complete_version)
+        let highest = self
+            .segments
+            .iter()
+            .filter_map(Segment::manifest)
+            .map(|manifest| manifest.complete_version)
+            .max();
+        (newest.pinned || newest.complete_height > 0).then_some(highest).flatten()
     }
 
     /// As sure as the weakest of its segments.
@@ -197,9 +202,16 @@ fn without_doubles(segments: Vec<Segment>) -> (Vec<Segment>, Vec<Finding>) {
 }
 
 /// What a store has already taken is harmless, too.
-fn pass_over(segments: &mut Vec<Segment>, taken: &[String]) -> Vec<Finding> {
-    let is_taken =
-        |segment: &Segment| segment.sha256().is_some_and(|sha256| taken.iter().any(|one| one == sha256));
+fn pass_over(segments: &mut Vec<Segment>, taken: &[(String, u64)]) -> Vec<Finding> {
+    // Increments without news have the digest of no bytes, all of them: only what they are complete to tells them apart.
+    let is_taken = |segment: &Segment| {
+        segment.manifest().is_some_and(|manifest| {
+            let same = |(sha256, complete): &(String, u64)| {
+                *sha256 == manifest.sha256 && (manifest.bytes > 0 || *complete == manifest.complete_version)
+            };
+            taken.iter().any(same)
+        })
+    };
     let findings = segments.iter().filter(|segment| is_taken(segment)).map(|segment| {
         Finding::info("already-applied", format!("{} is in the store already", segment.name()))
             .in_file(segment.path())
@@ -294,7 +306,10 @@ fn link(segment: &Segment, before: Option<&After>) -> After {
     match segment.manifest() {
         Some(manifest) => After {
             sha256: manifest.sha256.clone(),
-            complete_version: manifest.complete_version,
+            // An increment since a bare version may end before the segment that it was put behind.
+            complete_version: manifest
+                .complete_version
+                .max(before.map_or(0, |before| before.complete_version)),
             run_id: Some(manifest.run_id.clone()),
             store_id: manifest.store_id.clone().or_else(|| before.and_then(|before| before.store_id.clone())),
             taken: Vec::new(),

@@ -14,6 +14,7 @@ use crate::repo::manifest::Manifest;
 use crate::repo::pair;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The segment that an increment follows.
 #[derive(Clone, Debug)]
@@ -212,8 +213,10 @@ fn hash_of(entry: &Entry<'_>) -> u64 {
 }
 
 fn not_reused(base: &Base, old: &Entry<'_>, new: &Entry<'_>) -> Result<()> {
-    if new.version > old.version || (new.version == old.version && new.value == old.value && !new.is_delete())
-    {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    // An expired entry comes again without its value.
+    let same = new.value == old.value || new.is_expired(now);
+    if new.version > old.version || (new.version == old.version && same && !new.is_delete()) {
         return Ok(());
     }
     Err(base.mismatch(format!(

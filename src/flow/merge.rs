@@ -140,9 +140,11 @@ impl<'a> Merge<'a> {
             };
             let twin = self.entry_of(other);
             // As with Badger's own loader, what comes later stands: the tombstone.
-            let place = if entry.same_content(&twin) || self.discards.explain(&entry) {
+            let expired = entry.same_but_expired(&twin);
+            let keeps = expired && twin.value.is_empty();
+            let place = if entry.same_content(&twin) || self.discards.explain(&entry) || keeps {
                 place
-            } else if self.discards.explain(&twin) {
+            } else if self.discards.explain(&twin) || expired {
                 0
             } else {
                 return Err(self.reused(first, other));
@@ -302,6 +304,19 @@ mod tests {
         // Without the entry that discards, the same tombstone means that the version was reused.
         let sources = vec![named(base), named(vec![tombstone])];
         assert_eq!(all(&mut Merge::new(sources)).unwrap_err().code(), "mismatch");
+    }
+
+    #[test]
+    fn an_entry_that_expired_between_two_backups_keeps_its_value() {
+        let before = OwnedEntry { expires_at: 9, ..entry(b'k', 7, 1) };
+        let after = OwnedEntry { value: Vec::new(), ..before.clone() };
+        for turned in [false, true] {
+            let mut sources = vec![named(vec![before.clone()]), named(vec![after.clone()])];
+            if turned {
+                sources.reverse();
+            }
+            assert_eq!(all(&mut Merge::new(sources)).unwrap(), std::slice::from_ref(&before));
+        }
     }
 
     #[test]

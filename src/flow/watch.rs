@@ -84,6 +84,7 @@ impl Watch {
             version: entry.version,
             value: &hash,
             meta: entry.meta & META_DELETE,
+            expires_at: entry.expires_at,
             ..Entry::default()
         })
     }

@@ -185,6 +185,15 @@ impl<'a> Known<'a> {
             && head.user_meta == entry.user_meta
             && head.expires_at == entry.expires_at
             && value.get(head.value_at..) == Some(entry.value);
+        let stored = Entry {
+            key: entry.key,
+            version: entry.version,
+            value: value.get(head.value_at..).unwrap_or_default(),
+            meta: head.meta,
+            user_meta: head.user_meta,
+            expires_at: head.expires_at,
+        };
+        let same = same || entry.same_but_expired(&stored);
         let bytes = (entry.key.len() + value.len().saturating_sub(head.value_at)) as u64;
         Ok(if same { Found::Same } else { Found::Other { bytes } })
     }

@@ -266,6 +266,16 @@ fn increments_without_news_keep_a_chain_usable() {
         rebuild(&shuffled, &path("restored")).await.unwrap();
         assert_eq!(digest_of(&[path("restored")], true).await, digest_of(&[path("node")], true).await);
 
+        // Night after night into a store, and each segment twice.
+        rebuild(&chain[..1], &path("stepwise")).await.unwrap();
+        for segment in &chain[1..] {
+            for _ in 0..2 {
+                let options = apply::Options { paths: vec![segment.clone()], store: path("stepwise") };
+                apply::run(options, Progress::new()).await.unwrap();
+            }
+        }
+        assert_eq!(digest_of(&[path("stepwise")], true).await, digest_of(&[path("node")], true).await);
+
         take(&node, &path("fork"), Since::Segment(path("s2"))).await.unwrap();
         shuffled.push(path("fork"));
         let error = rebuild(&shuffled, &path("forked")).await.unwrap_err();
@@ -297,5 +307,25 @@ fn an_increment_of_a_base_without_keys_lists_none() {
         std::fs::remove_file(path("full.badger.keys")).unwrap();
         let error = take(&node, &path("inc2.badger"), Since::Segment(path("full.badger"))).await.unwrap_err();
         assert_eq!((error.code(), error.path()), ("missing", Some(&*path("full.badger.keys"))));
+    });
+}
+
+/// `overwrite` must not cost the only base: an increment in its place would follow nothing.
+#[test]
+fn an_increment_does_not_take_the_place_of_its_base() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let node = Origin::Datastore(path("node"));
+        sample::create(&path("node"), 10, Shape::default()).unwrap();
+        take(&node, &path("full.badger"), Since::Version(0)).await.unwrap();
+        let options = backup::Options {
+            since: Since::Segment(path("full.badger")),
+            overwrite: true,
+            ..backup::Options::new(node, Output::File(path("full.badger")))
+        };
+        let error = backup::run(options, Progress::new()).await.unwrap_err();
+        assert_eq!(error.code(), "invalid-argument");
+        assert!(report(&[path("full.badger")], verify::Level::Full).await.ok);
     });
 }

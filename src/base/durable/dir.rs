@@ -120,6 +120,14 @@ impl PartDir {
                     return Err(self.changed());
                 }
                 Ok(false) => aside.rename(&self.part, Replace::Never, Means::Flags)?,
+                // Exchanged, and only the sync of the folder failed: the old directory has its lasting name already.
+                Err(error) if aside.there()? == There::Folder(old.identity) => {
+                    self.done = true;
+                    let kept = aside.path().display();
+                    return Err(error.with_hint(format!(
+                        "the swap is done but may not outlive a power cut; the old directory is {kept}"
+                    )));
+                }
                 Err(error) => {
                     aside.rename(&self.part, Replace::Never, Means::Flags)?;
                     return Err(error);
