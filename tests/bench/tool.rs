@@ -80,21 +80,26 @@ fn heights(count: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Bytes that no codec makes smaller and that are the same each time.
+/// Bytes that no codec makes smaller and that are the same each time. Values come from one pool; nothing in it comes again within what a
+/// codec remembers.
 struct Noise(Vec<u8>);
+
+const POOL: usize = 64 << 20;
 
 impl Noise {
     fn new(size: usize) -> Self {
         let mut state = 1_u64;
         let next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state.to_be_bytes()[0]
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes()
         };
-        Self(std::iter::repeat_with(next).take((1 << 20) + size).collect())
+        Self(std::iter::repeat_with(next).take((POOL + size) / 8 + 1).flatten().collect())
     }
 
-    fn of(&self, number: u64, size: usize) -> &[u8] {
-        let from = usize::try_from(number.wrapping_mul(48_271) % (1 << 20)).unwrap_or(0);
+    fn of(&self, number: usize, size: usize) -> &[u8] {
+        let from = number.wrapping_mul(size) % POOL;
         &self.0[from..from + size]
     }
 }
@@ -107,12 +112,12 @@ fn each<E: From<Box<dyn Error>>>(
     mut take: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let noise = Noise::new(size);
-    for height in heights(last).filter(|height| *height >= first) {
+    for (number, height) in heights(last).filter(|height| *height >= first).enumerate() {
         let key = format!("/0/d/{height}");
         take(Entry {
             key: key.as_bytes(),
             version: height,
-            value: noise.of(height, size),
+            value: noise.of(number, size),
             ..Entry::default()
         })?;
     }
