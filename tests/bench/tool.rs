@@ -100,7 +100,7 @@ impl Noise {
 
     fn of(&self, number: usize, size: usize) -> &[u8] {
         let from = number.wrapping_mul(size) % POOL;
-        &self.0[from..from + size]
+        self.0.get(from..from + size).unwrap_or_default()
     }
 }
 
@@ -150,7 +150,7 @@ fn about(count: u64) -> NewAbout {
 
 /// The same records, in the same order and tables of the same size, by nothing but RocksDB; the index is sorted beforehand, untimed.
 fn bare_ingest(dir: &Path, count: u64, size: usize) -> Outcome<Duration> {
-    std::fs::create_dir_all(dir)?;
+    std::fs::DirBuilder::new().create(dir)?;
     let mut table = BlockBasedOptions::default();
     table.set_block_size(16 << 10);
     let mut options = Options::default();
@@ -202,7 +202,7 @@ struct Tables<'a> {
     files: Vec<PathBuf>,
 }
 
-impl<'a> Tables<'a> {
+impl Tables<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Outcome {
         if self.bytes >= 128 << 20 {
             self.close()?;
