@@ -10,7 +10,9 @@ use crate::flow::checks::Level;
 use crate::flow::datastore::Engine;
 use crate::flow::finding::{Level as Severity, refuse};
 use crate::flow::hasher::digest_file;
+use crate::flow::segment::Segment;
 use crate::flow::{target, work};
+use crate::format::FileInput;
 use crate::store::{Applied, LoadOptions, Loader, NewAbout, Store, Written};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -156,7 +158,25 @@ impl Plan {
         Ok(Self { chain, old, owner, notes })
     }
 
-    fn carry_out(mut self, options: &Options, progress: &Progress) -> Result<Restored> {
+    /// Checks and builds while another core digests the segments: what is put in place was proven whole.
+    fn carry_out(self, options: &Options, progress: &Progress) -> Result<Restored> {
+        let proofs = self.proofs();
+        let failed = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let digests = threads.spawn(|| digests(&proofs, &|| go_on(progress, &failed)));
+            let join = || digests.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));
+            let restored = self.carry_out_with(join, options, progress);
+            failed.store(restored.is_err(), Relaxed);
+            restored
+        })
+    }
+
+    fn carry_out_with(
+        mut self,
+        digests: impl FnOnce() -> Result<Vec<[u8; 32]>>,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Restored> {
         progress.begin(Phase::Verifying, self.chain.bytes());
         let findings = self.chain.check(Level::Full, false, progress)?;
         refuse(&findings)?;
@@ -165,7 +185,7 @@ impl Plan {
 
         let mut part = PartDir::create(&options.dest)?;
         part.set_owner(self.owner)?;
-        let built = self.build(part.path(), options, progress)?;
+        let built = self.build(part.path(), digests, options, progress)?;
         progress.begin(Phase::Finishing, 0);
         progress.check()?;
         let replaced = match &self.old {
@@ -185,23 +205,21 @@ impl Plan {
         Ok(restored)
     }
 
-    /// Builds the store in `dir` while another core digests the segments once more: what is put in place was proven whole.
-    fn build(&self, dir: &Path, options: &Options, progress: &Progress) -> Result<Built> {
+    /// Builds the store in `dir`; `digests` waits for those of the segments.
+    fn build(
+        &self,
+        dir: &Path,
+        digests: impl FnOnce() -> Result<Vec<[u8; 32]>>,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Built> {
         let memory = (options.memory_mib.max(16) << 20) / SHARES;
         let scratch = Scratch::new(target::parent(&options.dest));
         progress.begin(Phase::Writing, self.chain.bytes());
         let mut loader = Loader::create(dir, LoadOptions { memory, progress: progress.clone() })?;
-        let failed = AtomicBool::new(false);
-        let sha256 = std::thread::scope(|threads| {
-            let digests = threads.spawn(|| self.digests(&|| go_on(progress, &failed)));
-            let poured = self
-                .chain
-                .source_for_store(&scratch, memory, progress)
-                .and_then(|mut source| pour(&mut *source, &mut loader, progress));
-            failed.store(poured.is_err(), Relaxed);
-            let digests = digests.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));
-            poured.and(digests)
-        })?;
+        let mut source = self.chain.source_for_store(&scratch, memory, progress)?;
+        pour(&mut *source, &mut loader, progress)?;
+        let sha256 = digests()?;
         let applied = self.applied(&sha256);
         let written = loader.finish_with(NewAbout {
             pinned_version: self.pinned(),
@@ -219,19 +237,13 @@ impl Plan {
         Ok(Built { written, tip: snapshot.tip()? })
     }
 
-    /// The digest of each segment, which must be its manifest's.
-    fn digests(&self, check: &dyn Fn() -> Result<()>) -> Result<Vec<[u8; 32]>> {
-        let digest = |segment: &crate::flow::segment::Segment| {
-            let found = digest_file(segment.input(), check)?;
-            match segment.sha256() {
-                Some(expected) if expected != found => {
-                    Err(Error::damaged(format!("expected SHA-256 {expected}, found {found}"))
-                        .at_path(segment.path()))
-                }
-                _ => target::digest_bytes(&found),
-            }
+    fn proofs(&self) -> Vec<Proof> {
+        let proof = |segment: &Segment| Proof {
+            input: segment.input(),
+            path: segment.path().to_owned(),
+            sha256: segment.sha256().map(str::to_owned),
         };
-        self.chain.segments().iter().map(digest).collect()
+        self.chain.segments().iter().map(proof).collect()
     }
 
     fn applied(&self, sha256: &[[u8; 32]]) -> Vec<Applied> {
@@ -292,6 +304,28 @@ fn engine(options: &Options) -> Result<Engine> {
 fn go_on(progress: &Progress, failed: &AtomicBool) -> Result<()> {
     progress.check()?;
     if failed.load(Relaxed) { Err(Error::cancelled()) } else { Ok(()) }
+}
+
+/// A segment's bytes and the digest that its manifest says they have.
+struct Proof {
+    input: FileInput,
+    path: PathBuf,
+    sha256: Option<String>,
+}
+
+/// The digest of each segment, which must be its manifest's.
+fn digests(proofs: &[Proof], go_on: &dyn Fn() -> Result<()>) -> Result<Vec<[u8; 32]>> {
+    let digest = |proof: &Proof| {
+        let found = digest_file(proof.input.clone(), go_on)?;
+        match &proof.sha256 {
+            Some(expected) if *expected != found => {
+                Err(Error::damaged(format!("expected SHA-256 {expected}, found {found}"))
+                    .at_path(&proof.path))
+            }
+            _ => target::digest_bytes(&found),
+        }
+    };
+    proofs.iter().map(digest).collect()
 }
 
 fn pour(source: &mut dyn Source, loader: &mut Loader, progress: &Progress) -> Result<()> {

@@ -39,7 +39,7 @@ pub(super) struct Held {
 
 /// Where the segment goes, held so that nobody else writes there.
 pub(super) enum Target {
-    Files { segment: PartFile, path: PathBuf, replace: Replace, _folder: Option<Arc<FileLock>> },
+    Files { segment: Box<PartFile>, path: PathBuf, replace: Replace, _folder: Option<Arc<FileLock>> },
     Stream { writer: SharedWriter, manifest: Option<PathBuf>, begun: Arc<AtomicBool> },
 }
 
@@ -48,7 +48,7 @@ impl Target {
         let replace = options.replace();
         match &options.output {
             Output::File(path) => {
-                let segment = pair::begin(path, replace)?;
+                let segment = Box::new(pair::begin(path, replace)?);
                 Ok(Self::Files { segment, path: path.clone(), replace, _folder: None })
             }
             Output::Folder(folder) => {
@@ -56,7 +56,7 @@ impl Target {
                 let kind = if increment { Kind::Inc } else { Kind::Full };
                 let source = options.origin.name();
                 let path = catalog::new_name(folder, None, &source, jiff::Timestamp::now(), kind);
-                let segment = pair::begin(&path, Replace::Never)?;
+                let segment = Box::new(pair::begin(&path, Replace::Never)?);
                 Ok(Self::Files { segment, path, replace: Replace::Never, _folder: held.folder })
             }
             Output::Stream { writer, manifest } => {
@@ -335,7 +335,7 @@ impl Record {
     fn commit(self, keys: Option<PartFile>, manifest: &Manifest) -> Result<Backup> {
         let path = self.target.path().to_owned();
         match self.target {
-            Target::Files { segment, replace, .. } => pair::commit(segment, keys, manifest, replace)?,
+            Target::Files { segment, replace, .. } => pair::commit(*segment, keys, manifest, replace)?,
             Target::Stream { writer, manifest: file, .. } => {
                 let mut writer = writer.lock().map_err(|_| Error::io("a thread has died while it wrote"))?;
                 writer.flush().map_err(|error| Error::from_io(error, "write it", "standard output"))?;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 /// How many chunks may wait: with chunks of at most 4 MiB this bounds what a slow core holds back.
 const WAITING: usize = 8;
-const READ: usize = 1 << 20;
+const READ: usize = 128 << 10;
 
 enum Message {
     Bytes(Bytes),

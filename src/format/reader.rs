@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How much is read at once; also what a reader holds when every entry is small.
-const BUFFER: usize = 512 << 10;
+const BUFFER: usize = 256 << 10;
 const FRAME_HEADER: usize = 8;
 
 /// Where a reader's bytes come from.

@@ -16,13 +16,17 @@ pub(super) const FIXED32: u8 = 5;
 pub(super) const MAX_VARINT: usize = 10;
 
 /// A varint at the start of `bytes`: its value and length. `None` when `bytes` ends first.
+#[inline]
 pub(super) fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>> {
     // One byte is by far the most frequent: tags, lengths of short keys, versions of small datastores.
     match bytes.first() {
-        Some(byte) if byte & 0x80 == 0 => return Ok(Some((u64::from(*byte), 1))),
-        None => return Ok(None),
-        _ => {}
+        Some(byte) if byte & 0x80 == 0 => Ok(Some((u64::from(*byte), 1))),
+        None => Ok(None),
+        _ => long_varint(bytes),
     }
+}
+
+fn long_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>> {
     let mut value = 0u64;
     for (at, byte) in bytes.iter().take(MAX_VARINT).enumerate() {
         let bits = u64::from(byte & 0x7f);
@@ -164,6 +168,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
+    #[inline]
     fn varint(&mut self, what: &str) -> Result<u64> {
         let left = self.body.get(self.at..).unwrap_or_default();
         match varint(left).map_err(|error| error.at_offset(self.at as u64))? {
@@ -176,11 +181,13 @@ impl Cursor<'_> {
         }
     }
 
+    #[inline]
     fn tag(&mut self) -> Result<(u64, u8)> {
         let start = self.at as u64;
         tag(self.varint("a field")?).map_err(|error| error.at_offset(start))
     }
 
+    #[inline]
     fn bytes(&mut self, what: &str) -> Result<Range<usize>> {
         let start = self.at as u64;
         let len = self.varint(what)?;
@@ -198,6 +205,7 @@ impl Cursor<'_> {
         }
     }
 
+    #[inline]
     fn byte(&mut self, what: &str) -> Result<u8> {
         let start = self.at as u64;
         let range = self.bytes(what)?;

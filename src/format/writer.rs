@@ -79,7 +79,13 @@ impl<F: FrameSink> Sink for Writer<F> {
             self.frame.resize(8, 0);
         }
         put_kv(&mut self.frame, &entry, self.stream_id);
-        if self.frame.len() >= FRAME { self.flush() } else { Ok(()) }
+        if self.frame.len() < FRAME {
+            return Ok(());
+        }
+        self.flush()?;
+        // Where one frame was filled there will be another: growing it step by step would copy most of it twice.
+        self.frame.reserve(FRAME + (64 << 10));
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {

@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// Where a load builds its tables, inside the new store.
 const WORK_DIR: &str = "load.part";
 
+/// Values from this size on are neither copied nor queued on their way into a table.
+const LARGE: usize = 1 << 20;
+
 /// How a load or an increment works.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
@@ -135,7 +138,6 @@ pub(super) struct Batch {
     key: Vec<u8>,
     version: Option<u64>,
     stored_key: Vec<u8>,
-    stored_value: Vec<u8>,
     pub(super) entries: u64,
     pub(super) bytes: u64,
     pub(super) last_version: u64,
@@ -149,7 +151,6 @@ impl Batch {
             key: Vec::new(),
             version: None,
             stored_key: Vec::new(),
-            stored_value: Vec::new(),
             entries: 0,
             bytes: 0,
             last_version: 0,
@@ -179,11 +180,12 @@ impl Batch {
     /// Takes one entry, which [`check_order`](Self::check_order) has let through.
     pub(super) fn put(&mut self, entry: &Entry<'_>) -> Result<()> {
         entry_key(entry.key, entry.version, &mut self.stored_key);
-        entry_value(entry, &mut self.stored_value);
-        self.tables.put(&self.stored_key, &self.stored_value)?;
-        if self.stored_value.capacity() > 1 << 20 {
-            // A large value must not cost its room for the rest of the load.
-            self.stored_value = Vec::new();
+        if entry.value.len() < LARGE {
+            self.tables.put_with(&self.stored_key, |out| entry_value(entry, out))?;
+        } else {
+            let mut value = Vec::new();
+            entry_value(entry, &mut value);
+            self.tables.put_large(std::mem::take(&mut self.stored_key), value)?;
         }
         self.versions.push(entry.version, entry.key)?;
         self.entries += 1;

@@ -121,9 +121,8 @@ pub(super) struct Head {
     pub(super) value_at: usize,
 }
 
-/// The stored value of `entry`, into `out`. Meta bits that belong to the directory it came from are left out.
+/// Appends the stored value of `entry` to `out`. Meta bits that belong to the directory it came from are left out.
 pub(super) fn entry_value(entry: &Entry<'_>, out: &mut Vec<u8>) {
-    out.clear();
     out.reserve(entry.value.len() + 12);
     out.push(entry.meta & META_KEPT);
     out.push(entry.user_meta);
@@ -223,6 +222,7 @@ mod tests {
             version_key(version, &k, &mut out);
             prop_assert_eq!(split_version_key(&out).unwrap(), (version, &k[..]));
             let entry = Entry { user_meta, expires_at, value: &value, ..Entry::default() };
+            out.clear();
             entry_value(&entry, &mut out);
             let head = split_entry_value(&out).unwrap();
             prop_assert_eq!((head.user_meta, head.expires_at, &out[head.value_at..]), (user_meta, expires_at, &value[..]));

@@ -80,22 +80,27 @@ fn heights(count: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Bytes that no codec makes smaller and that are the same each time.
+/// Bytes that no codec makes smaller and that are the same each time. Values come from one pool; nothing in it comes again within what a
+/// codec remembers.
 struct Noise(Vec<u8>);
+
+const POOL: usize = 64 << 20;
 
 impl Noise {
     fn new(size: usize) -> Self {
         let mut state = 1_u64;
         let next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state.to_be_bytes()[0]
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes()
         };
-        Self(std::iter::repeat_with(next).take((1 << 20) + size).collect())
+        Self(std::iter::repeat_with(next).take((POOL + size) / 8 + 1).flatten().collect())
     }
 
-    fn of(&self, number: u64, size: usize) -> &[u8] {
-        let from = usize::try_from(number.wrapping_mul(48_271) % (1 << 20)).unwrap_or(0);
-        &self.0[from..from + size]
+    fn of(&self, number: usize, size: usize) -> &[u8] {
+        let from = number.wrapping_mul(size) % POOL;
+        self.0.get(from..from + size).unwrap_or_default()
     }
 }
 
@@ -107,12 +112,12 @@ fn each<E: From<Box<dyn Error>>>(
     mut take: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let noise = Noise::new(size);
-    for height in heights(last).filter(|height| *height >= first) {
+    for (number, height) in heights(last).filter(|height| *height >= first).enumerate() {
         let key = format!("/0/d/{height}");
         take(Entry {
             key: key.as_bytes(),
             version: height,
-            value: noise.of(height, size),
+            value: noise.of(number, size),
             ..Entry::default()
         })?;
     }
@@ -145,7 +150,7 @@ fn about(count: u64) -> NewAbout {
 
 /// The same records, in the same order and tables of the same size, by nothing but RocksDB; the index is sorted beforehand, untimed.
 fn bare_ingest(dir: &Path, count: u64, size: usize) -> Outcome<Duration> {
-    std::fs::create_dir_all(dir)?;
+    std::fs::DirBuilder::new().create(dir)?;
     let mut table = BlockBasedOptions::default();
     table.set_block_size(16 << 10);
     let mut options = Options::default();
@@ -197,7 +202,7 @@ struct Tables<'a> {
     files: Vec<PathBuf>,
 }
 
-impl<'a> Tables<'a> {
+impl Tables<'_> {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Outcome {
         if self.bytes >= 128 << 20 {
             self.close()?;

@@ -29,7 +29,9 @@ def main() -> None:
         tell(raised="KeyboardInterrupt", at=time.monotonic())
     except evbackup.EvbackupError as error:
         tell(raised=type(error).__name__, text=str(error), at=time.monotonic())
-    sys.stdin.read()
+    # Ctrl-C may come after the verb has ended.
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.stdin.read()
 
 
 def measure(job: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 //! Files: the part that becomes the target, and locks that are files.
 
 use super::place::{Identity, Means, Place, Replace, There, exists, system};
+use super::writeback::{STRIDE, Writeback};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -34,6 +35,7 @@ pub struct PartFile {
     file: File,
     identity: Identity,
     position: u64,
+    writeback: Option<Box<Writeback>>,
     /// A write or a sync has failed: what the disk holds is unknown, and a second sync would not say so.
     failed: bool,
     done: bool,
@@ -70,6 +72,7 @@ impl PartFile {
                             file,
                             identity,
                             position: 0,
+                            writeback: None,
                             failed: false,
                             done: false,
                         });
@@ -99,7 +102,18 @@ impl PartFile {
 
     /// Writes all of `bytes`; the error says which file.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.write_all(bytes).map_err(|error| Error::from_io(error, "write it", self.part.path()))
+        let before = self.position;
+        self.write_all(bytes).map_err(|error| Error::from_io(error, "write it", self.part.path()))?;
+        if before / STRIDE < self.position / STRIDE {
+            if self.writeback.is_none() {
+                // Without it the sync at the end takes longer, and that is all.
+                self.writeback = Writeback::start(&self.file).ok().map(Box::new);
+            }
+            if let Some(writeback) = &self.writeback {
+                writeback.wake();
+            }
+        }
+        Ok(())
     }
 
     /// Another descriptor with its own position, for reading back what was written.
@@ -117,7 +131,8 @@ impl PartFile {
             let what = "expected a file that can be written, found that an earlier write or sync had failed";
             return Err(Error::io(what).at_path(self.part.path()));
         }
-        self.file.sync_all().map_err(|error| {
+        let written = self.writeback.take().map_or(Ok(()), |writeback| writeback.end());
+        written.and_then(|()| self.file.sync_all()).map_err(|error| {
             self.failed = true;
             Error::from_io(error, "make it durable", self.part.path())
         })

@@ -17,6 +17,7 @@ mod dir;
 mod file;
 mod owner;
 mod place;
+mod writeback;
 
 pub use dir::{DirLock, PartDir, private_dir, remove_tree, sync_tree};
 pub use file::{FileLock, PartFile, remove_file, write_file};
