@@ -114,7 +114,7 @@ fn segment_name(path: &Path) -> String {
 }
 
 /// With a pinned version that is it. Badger's own stream misses nothing up to the version of the block that was announced before it
-/// began (`specs` of the proposal, 3.6): every range was read after that block was committed.
+/// began (`docs/concepts/increments.md`): every range was read after that block was committed.
 fn complete(facts: &Facts<'_>) -> Complete {
     let watch = &facts.recorded.watch;
     let height = facts.announced.current_height;

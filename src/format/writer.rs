@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(read(&[]).unwrap(), []);
     }
 
-    /// The bytes of `specs` section O, as Badger v4.5.1 wrote them, but for the stream id of the second entry.
+    /// The bytes of `tests/golden/vector`, as Badger v4.5.1 wrote them, but for the stream id of the second entry.
     #[test]
     fn writes_what_badger_writes() {
         let expected = b"\x30\0\0\0\0\0\0\0\
