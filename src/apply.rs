@@ -140,7 +140,7 @@ fn ingest(
     let applied = applied.collect::<Result<_>>()?;
     progress.begin(Phase::Writing, chain.bytes());
     let mut increment = Increment::begin(store, LoadOptions { memory: MEMORY, progress: progress.clone() })?;
-    let mut source = chain.source_for_store(&scratch, MEMORY, progress)?;
+    let mut source = chain.source_for_store(false, &scratch, MEMORY, progress)?;
     let mut entries = 0u64;
     while source.advance()? {
         let entry = source.entry();

@@ -217,7 +217,7 @@ impl Plan {
         let scratch = Scratch::new(target::parent(&options.dest));
         progress.begin(Phase::Writing, self.chain.bytes());
         let mut loader = Loader::create(dir, LoadOptions { memory, progress: progress.clone() })?;
-        let mut source = self.chain.source_for_store(&scratch, memory, progress)?;
+        let mut source = self.chain.source_for_store(true, &scratch, memory, progress)?;
         pour(&mut *source, &mut loader, progress)?;
         let sha256 = digests()?;
         let applied = self.applied(&sha256);

@@ -458,10 +458,13 @@ fn check_base(
 /// at that version shows that it is gone. [`bury`] puts it above the key's own version in any case.
 ///
 /// Never higher: ranges are read at different moments, and a key that was found gone may have been written again before the last one
-/// was read. Such a write lies above the announced block, and where there are no blocks, above all that the base had.
+/// was read. Such a write lies above the announced block; where there are no blocks, above the first version after the base's, since the
+/// delete itself took one.
 fn burial(base: &Base, announced: &Announced, end: &Final, watch: &Watch) -> u64 {
     let tip = watch.seen(&key::header(announced.current_height)).map(|header| header.version);
-    end.pinned_version.or(tip).unwrap_or(base.manifest.last_version).max(base.manifest.complete_version)
+    let last = base.manifest.last_version;
+    let unproven = end.last_version.clamp(last, last.saturating_add(1));
+    end.pinned_version.or(tip).unwrap_or(unproven).max(base.manifest.complete_version)
 }
 
 /// Lists what is live, of which `changed` has the newest version of each key first.

@@ -109,10 +109,11 @@ impl Chain {
     /// The same for a store, which shows what the chain is complete to: with the tip of that moment.
     ///
     /// A stream that was taken under writes may hold only newer versions of `/0/t`, and then nothing would say how high the chain is.
-    /// The block at the complete height set it in its own transaction, so the entry is known to the byte. For other keys something
-    /// may [stand in](super::torn).
+    /// The block at the complete height set it in its own transaction, so the entry is known to the byte. Into a `fresh` store, which
+    /// has no older version of any key, other keys get what [stands in](super::torn) for theirs.
     pub fn source_for_store(
         &self,
+        fresh: bool,
         scratch: &Scratch,
         memory: usize,
         progress: &Progress,
@@ -122,7 +123,7 @@ impl Chain {
             return Ok(source);
         };
         let complete = newest.complete_version;
-        let source = Box::new(StandIns::new(source, newest.since_version, complete));
+        let source: Box<dyn Source> = if fresh { Box::new(StandIns::new(source, complete)) } else { source };
         let tip = OwnedEntry {
             key: key::TIP.to_vec(),
             version: complete,

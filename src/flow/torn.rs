@@ -3,8 +3,8 @@
 //! Badger keeps one version of a key. A key that was overwritten while the stream ran may be in it only at a version above the
 //! complete one, and a store that shows its entries at the complete version would not show it at all, although it was there. So of
 //! each such key outside the block families the oldest version that is there stands in, at the complete version. It is from a moment
-//! later, at most the length of the backup; the entry itself stays where it is, and an increment brings what follows. A version that an
-//! older segment of the chain has does not count as shown: Badger may have dropped the one that followed it.
+//! later, at most the length of the backup; the entry itself stays where it is, and an increment brings what follows. Where the chain
+//! has a version at or below the complete one, that one shows: Badger drops what follows it only where compaction came in between.
 //!
 //! Keys of the block families need no stand-in: they are written once, with their block, and above the complete height they are hidden
 //! for a reason.
@@ -16,7 +16,6 @@ use crate::evnode::key;
 /// A [`Source`] over a whole chain, with what stands in at its complete version.
 pub struct StandIns<S> {
     source: S,
-    since: u64,
     complete: u64,
     /// The key of the entries that pass; empty before the first.
     key: Vec<u8>,
@@ -30,18 +29,9 @@ pub struct StandIns<S> {
 }
 
 impl<S: Source> StandIns<S> {
-    /// Watches `source`, whose newest segment brought what is above `since` and is complete up to a version.
-    pub fn new(source: S, since: u64, complete: u64) -> Self {
-        Self {
-            source,
-            since,
-            complete,
-            key: Vec::new(),
-            shows: false,
-            oldest: None,
-            stand_in: None,
-            more: false,
-        }
+    /// Watches `source`, which is complete up to a version.
+    pub fn new(source: S, complete: u64) -> Self {
+        Self { source, complete, key: Vec::new(), shows: false, oldest: None, stand_in: None, more: false }
     }
 
     /// Notes the entry that the source stands on.
@@ -67,9 +57,7 @@ impl<S: Source> Source for StandIns<S> {
     fn advance(&mut self) -> Result<bool> {
         if self.stand_in.take().is_none() {
             self.more = self.source.advance()?;
-            // A version that older segments brought may have been overwritten since: the newest one would not say so.
-            let other = self.source.entry().key != self.key || self.source.entry().version <= self.since;
-            if !self.more || other {
+            if !self.more || self.source.entry().key != self.key {
                 self.stand_in =
                     self.oldest.take().map(|oldest| OwnedEntry { version: self.complete, ..oldest });
             }
@@ -98,7 +86,7 @@ mod tests {
     }
 
     fn settled(entries: Vec<OwnedEntry>) -> Vec<(String, u64, u8)> {
-        let mut source = StandIns::new(VecSource::new(entries), 5, 10);
+        let mut source = StandIns::new(VecSource::new(entries), 10);
         let mut all = Vec::new();
         while source.advance().unwrap() {
             let entry = source.entry();
@@ -116,8 +104,6 @@ mod tests {
             entry("/0/m/b", 12, 3),
             entry("/0/m/b", 9, 4),
             entry("/0/m/c", 10, 5),
-            entry("/0/m/d", 11, 7),
-            entry("/0/m/d", 5, 8),
             entry("/x", 99, 6),
         ];
         let expected = [
@@ -127,9 +113,6 @@ mod tests {
             ("/0/m/b", 12, 3),
             ("/0/m/b", 9, 4),
             ("/0/m/c", 10, 5),
-            ("/0/m/d", 11, 7),
-            ("/0/m/d", 10, 7),
-            ("/0/m/d", 5, 8),
             ("/x", 99, 6),
             ("/x", 10, 6),
         ];

@@ -100,7 +100,11 @@ impl Job {
         let mut task = self.start(&*runtime()?)?;
         pyo3_async_runtimes::tokio::future_into_py(py, async move {
             let ended = (&mut task.handle).await;
-            Python::attach(|py| finish(py, ended))
+            // Nobody is left to hear it where the interpreter has ended meanwhile.
+            match Python::try_attach(|py| finish(py, ended)) {
+                Some(result) => result,
+                None => std::future::pending().await,
+            }
         })
     }
 
