@@ -377,7 +377,7 @@ fn check_end(end: &Final, watch: &Watch) -> Result<()> {
         None => said == seen,
     };
     if right {
-        return Ok(());
+        return in_order(watch);
     }
     let expected = match end.pinned_version {
         Some(pinned) => format!("expected versions up to {pinned} and {pinned} as the last one"),
@@ -385,6 +385,19 @@ fn check_end(end: &Final, watch: &Watch) -> Result<()> {
     };
     Err(Error::damaged(format!("{expected}, found that the source says {said} and sent {seen}"))
         .with_hint("the stream was damaged, or the server speaks another layout of the RPC; try again"))
+}
+
+/// Badger's stream keeps its order within a stream id, and so do we: where it does not, bytes were changed on their way.
+fn in_order(watch: &Watch) -> Result<()> {
+    match watch.tally().unsorted().filter(|place| place.id != 0) {
+        None => Ok(()),
+        Some(place) => Err(Error::damaged(format!(
+            "expected ascending keys in run {}, found {} too late",
+            place.id,
+            place.key.escape_ascii()
+        ))
+        .at_offset(place.offset)),
+    }
 }
 
 /// A source that announces a block has it, so a full stream of Badger's own RPC without it has lost more than that: nothing else in

@@ -112,12 +112,24 @@ def test_a_server_that_is_killed(badger: Badger, node: Path, out: Path) -> None:
         comes_back(evbackup.backup(server.address, out / SEGMENT), out, server.digest())
 
 
-@pytest.mark.parametrize("fault", [f"cut-mid-stream={BYTES}", "lie-last-version", "cut-at-frame=1"])
+@pytest.mark.parametrize("fault", [f"cut-mid-stream={BYTES}", "lie-last-version"])
 def test_a_last_version_that_was_not_seen(server: Node, out: Path, fault: str) -> None:
     """The final message claims success. What of it can be checked is checked, before a manifest could say so."""
     error = fails(server, out, fault, evbackup.DamagedError)
     assert "expected" in str(error)
     assert error.hint
+
+
+def test_a_lost_frame_is_told_where_it_can_be(server: Node, out: Path) -> None:
+    """Which ranges a frame holds is chance. Without the announced block or the last version it is refused; else nothing tells."""
+    server.fault("cut-at-frame=1")
+    try:
+        made = evbackup.backup(server.address, out / SEGMENT)
+    except evbackup.DamagedError:
+        assert names(out) == []
+    else:
+        assert made.complete_height == made.announced_height
+        assert evbackup.verify(made).ok
 
 
 def test_a_since_that_was_not_asked(server: Node, out: Path) -> None:
