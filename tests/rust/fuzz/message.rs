@@ -139,13 +139,18 @@ impl ServerStreamingService<AnyRequest> for Parrot {
 struct Peers {
     runtime: tokio::runtime::Runtime,
     parrot: Parrot,
-    client: Mutex<Client>,
+    options: Connect,
+    /// The connection, and how many inputs went through it.
+    client: Mutex<(Client, u32)>,
 }
+
+/// A client resets the stream of a reply that is damaged, and h2 ends a connection on which that happens a thousand times.
+const PER_CONNECTION: u32 = 500;
 
 static PEERS: LazyLock<Peers> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let parrot = Parrot::default();
-    let client = runtime.block_on(async {
+    let (options, client) = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
@@ -154,9 +159,10 @@ static PEERS: LazyLock<Peers> = LazyLock::new(|| {
         );
         let mut options = Connect::new(address.to_string().parse().unwrap());
         options.idle_timeout = Duration::from_secs(20);
-        connect(&options).await.unwrap()
+        let client = connect(&options).await.unwrap();
+        (options, client)
     });
-    Peers { runtime, parrot, client: Mutex::new(client) }
+    Peers { runtime, parrot, options, client: Mutex::new((client, 0)) }
 });
 
 /// Cuts the input into messages: a varint with the length of each before it.
@@ -209,8 +215,13 @@ pub(super) fn through_the_client(data: &[u8]) -> Feature {
     let sent = messages(data);
     let bytes: usize = sent.iter().map(Bytes::len).sum();
     *PEERS.parrot.0.lock().unwrap() = sent;
-    let mut client = PEERS.client.lock().unwrap();
+    let mut held = PEERS.client.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     PEERS.runtime.block_on(async {
+        let (client, inputs) = &mut *held;
+        *inputs += 1;
+        if inputs.is_multiple_of(PER_CONNECTION) {
+            *client = connect(&PEERS.options).await.unwrap();
+        }
         let mut incoming = match client.backup(Request::default()).await {
             Ok(incoming) => incoming,
             Err(error) => {
