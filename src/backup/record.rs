@@ -404,7 +404,10 @@ fn in_order(watch: &Watch) -> Result<()> {
 /// such a stream would tell.
 fn check_tip(announced: &Announced, watch: &Watch) -> Result<()> {
     let height = announced.current_height;
-    if announced.pinned_version.is_some() || height == 0 || watch.seen(&key::header(height)).is_some() {
+    if announced.pinned_version.is_some()
+        || height == 0
+        || watch.seen(&key::header(height)).is_some_and(|header| !header.delete)
+    {
         return Ok(());
     }
     Err(Error::damaged(format!(
@@ -474,7 +477,8 @@ fn check_base(
 /// was read. Such a write lies above the announced block; where there are no blocks, above the first version after the base's, since the
 /// delete itself took one.
 fn burial(base: &Base, announced: &Announced, end: &Final, watch: &Watch) -> u64 {
-    let tip = watch.seen(&key::header(announced.current_height)).map(|header| header.version);
+    let tip = watch.seen(&key::header(announced.current_height)).filter(|header| !header.delete);
+    let tip = tip.map(|header| header.version);
     let last = base.manifest.last_version;
     let unproven = end.last_version.clamp(last, last.saturating_add(1));
     end.pinned_version.or(tip).unwrap_or(unproven).max(base.manifest.complete_version)

@@ -1,5 +1,7 @@
 """A source that is not what the increment is based on: refused, or with `on_mismatch="full"` a full backup that says why."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,22 @@ def test_a_rollback_with_other_blocks_since(badger: Badger, node: Path, out: Pat
     badger.fill(node, "--blocks", 20, "--seed", 2)
     with badger.serve(node) as server:
         refused(server, base, out, "block 100")
+
+
+def test_nothing_follows_into_a_stream_that_has_begun(badger: Badger, node: Path, out: Path) -> None:
+    """The mismatch shows behind bytes that are written: a full backup after them would be two streams in one."""
+    badger.fill(node, "--blocks", 100)
+    with badger.serve(node) as server:
+        base = evbackup.backup(server.address, out / "full.badger")
+        server.ask("rollback", to=90)
+    badger.fill(node, "--blocks", 20, "--seed", 2)
+    with badger.serve(node) as server:
+        command = [sys.executable, "-m", "evbackup", "backup", server.address, "-o", "-", "--quiet"]
+        command += ["--since", str(base.path), "--on-mismatch", "full"]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == evbackup.MismatchError.exit_code
+    assert done.stdout
+    assert b"block 100" in done.stderr
 
 
 def test_an_empty_answer_while_the_tip_has_fallen(badger: Badger, node: Path, out: Path) -> None:
