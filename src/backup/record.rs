@@ -404,10 +404,8 @@ fn in_order(watch: &Watch) -> Result<()> {
 /// such a stream would tell.
 fn check_tip(announced: &Announced, watch: &Watch) -> Result<()> {
     let height = announced.current_height;
-    if announced.pinned_version.is_some()
-        || height == 0
-        || watch.seen(&key::header(height)).is_some_and(|header| !header.delete)
-    {
+    // A delete of it has arrived as well as a block would have: what is looked for here is a lost frame.
+    if announced.pinned_version.is_some() || height == 0 || watch.seen(&key::header(height)).is_some() {
         return Ok(());
     }
     Err(Error::damaged(format!(
