@@ -3,6 +3,7 @@
 //! Every format and engine is a [`Source`], a [`Sink`] or both, and the verbs are plumbing between them. A source stands on
 //! an entry and lends it; nothing is copied on the way from a file's buffer to a sink that writes it.
 
+use crate::base::progress::Progress;
 use crate::error::Result;
 use std::cmp::Ordering;
 
@@ -174,13 +175,48 @@ pub trait Sink {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
+/// What a snapshot will be asked. A directory that a node writes to is copied before it is believed, and only what is needed of it.
+#[derive(Clone, Debug, Default)]
+pub struct Need {
+    /// [`Snapshot::source`] will be asked for nothing at or below this version. 0: everything, and then every other question can be
+    /// asked, too.
+    pub since: u64,
+    /// Keys that [`Snapshot::get`] will be asked for, whatever their version.
+    pub keys: Vec<Vec<u8>>,
+    /// [`Snapshot::listed`] will be asked, for the keys that begin with none of these.
+    pub listed: Option<&'static [&'static [u8]]>,
+}
+
+impl Need {
+    /// Everything there is.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// Only the tip and the keys given: nothing is copied.
+    pub fn keys(keys: Vec<Vec<u8>>) -> Self {
+        Self { since: u64::MAX, keys, listed: None }
+    }
+}
+
 /// Holds entries: our store or a Badger directory.
 pub trait Datastore: Send + Sync {
     /// Which history of versions it belongs to.
     fn id(&self) -> &[u8];
 
-    /// One state of it that no later write changes.
-    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>>;
+    /// May a version be given out twice? Badger counts on from the highest version it finds when it is opened, and compaction may have
+    /// dropped the highest ones (`docs/concepts/increments.md`).
+    fn reuses_versions(&self) -> bool {
+        false
+    }
+
+    /// One state of it that no later write changes, good for what `need` says. `progress` is asked whether the caller still wants it.
+    fn snapshot_for(&self, need: &Need, progress: &Progress) -> Result<Box<dyn Snapshot + '_>>;
+
+    /// One state of it that can be asked everything.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+        self.snapshot_for(&Need::everything(), &Progress::new())
+    }
 }
 
 /// One state of a datastore, read at its pinned version: nothing above it is seen, but by [`Snapshot::everything`].
@@ -197,7 +233,7 @@ pub trait Snapshot: Send {
         Ok(tip.map_or(0, u64::from_le_bytes))
     }
 
-    /// The newest version of `key`, deletes included.
+    /// The newest version of `key`, deletes included. `/0/t` can always be asked for.
     fn get(&self, key: &[u8]) -> Result<Option<OwnedEntry>>;
 
     /// The entries with `since < version <= pinned`, all versions, deletes included.
@@ -208,6 +244,12 @@ pub trait Snapshot: Send {
 
     /// The entries whose key begins with `prefix` and is not below `from`, all versions, deletes included.
     fn prefix(&self, prefix: &[u8], from: &[u8]) -> Result<Box<dyn Source + '_>>;
+
+    /// The live keys that begin with none of [`Need::listed`], with their newest entry; `None` where every delete is kept as a
+    /// tombstone, so that nobody needs a list.
+    fn listed(&self) -> Result<Option<Box<dyn Source + '_>>> {
+        Ok(None)
+    }
 
     /// About how many bytes `source(since)` will yield; for progress, so a guess will do.
     fn estimate(&self, since: u64) -> Result<u64>;

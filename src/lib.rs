@@ -13,6 +13,7 @@ pub mod base;
 pub mod entry;
 pub mod proto;
 
+pub mod badger;
 pub mod evnode;
 pub mod format;
 pub mod repo;

@@ -9,7 +9,7 @@ pub const PRUNED_BLOCKS: &[u8] = b"/0/m/lst-prnd-b";
 
 /// Prefixes of the keys that belong to one block by rule: headers, data, signatures, states, the index by hash, DA heights, EVM
 /// execution records, and the header and data stores of releases up to v1.0.0-rc.1.
-const BLOCK_FAMILIES: [&[u8]; 9] = [
+pub const BLOCK_FAMILIES: &[&[u8]] = &[
     b"/0/h/",
     b"/0/d/",
     b"/0/c/",

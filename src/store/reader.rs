@@ -7,7 +7,8 @@ use super::schema::{
     ENTRIES, Head, VERSIONS, behind, entry_key, entry_prefix, split_entry_key, split_entry_value,
     versions_above,
 };
-use crate::entry::{Datastore, Entry, OwnedEntry, Snapshot, Source};
+use crate::base::progress::Progress;
+use crate::entry::{Datastore, Entry, Need, OwnedEntry, Snapshot, Source};
 use crate::error::Result;
 use rocksdb::{DBRawIterator, Range, ReadOptions};
 use std::ops::RangeInclusive;
@@ -21,7 +22,7 @@ impl Datastore for Store {
         &self.about.store_id
     }
 
-    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+    fn snapshot_for(&self, _: &Need, _: &Progress) -> Result<Box<dyn Snapshot + '_>> {
         Ok(Box::new(Frozen { store: self, at: self.db.snapshot() }))
     }
 }

@@ -1,5 +1,6 @@
 """What several tests stand on: a store with a sample chain, a server over it, a command line."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 import evbackup
 from evbackup.cli import main
 from support import BLOCKS, grow
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """Ctrl-C works, for the programs the tests start, too: a shell starts what runs in its background deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
