@@ -46,7 +46,8 @@ impl Handler for Served {
     fn backup(&self, request: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()> {
         let datastore = datastore::open(&self.path)?;
         let base = base(request);
-        serving::answer(&*datastore, request.since_version, base.as_ref(), outlet, &Progress::new())
+        let progress = outlet.progress();
+        serving::answer(&*datastore, request.since_version, base.as_ref(), outlet, &progress)
     }
 }
 
@@ -57,6 +58,7 @@ fn base(request: &BackupRequest) -> Option<Base> {
         height: request.base_height,
         hash: request.base_hash.clone(),
         version: request.base_version,
+        block_version: request.base_block_version,
     };
     (base != Base::default()).then_some(base)
 }

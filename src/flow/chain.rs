@@ -6,6 +6,7 @@
 
 use super::checks::{self, Level};
 use super::finding::{Finding, refuse};
+use super::index::WithoutOrphans;
 use super::merge::{Merge, Named, Ordered};
 use super::segment::Segment;
 use super::torn::StandIns;
@@ -97,13 +98,15 @@ impl Chain {
         Ok(findings)
     }
 
-    /// All entries in one order, each key and version once; fails where two segments disagree.
+    /// All entries in one order, each key and version once; fails where two segments disagree. Index entries [go](super::index) with
+    /// their blocks.
     pub fn source(&self, scratch: &Scratch, memory: usize, progress: &Progress) -> Result<Box<dyn Source>> {
         let mut sources = Vec::new();
         for segment in &self.segments {
             sources.extend(segment.sorted(scratch, memory, progress)?);
         }
-        Ok(Box::new(Ordered::new(Merge::in_passes(sources, scratch, progress)?)))
+        let merged = Ordered::new(Merge::in_passes(sources, scratch, progress)?);
+        Ok(Box::new(WithoutOrphans::new(merged, scratch, progress)))
     }
 
     /// The same for a store, which shows what the chain is complete to: with the tip of that moment.
