@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::evnode::key;
 use crate::flow::hasher::hex;
 use crate::format::Writer;
+use crate::proto::evnode::BackupRequest;
 use crate::rpc::{Announced, Base, Listed, Outlet};
 use bytes::Bytes;
 
@@ -21,6 +22,18 @@ use bytes::Bytes;
 pub const MARGIN: u64 = 10_000;
 /// Listed keys are handed on in heaps of about so many bytes.
 const HEAP: usize = 1 << 20;
+
+/// What the client's increment is based on; none of it is there for a full backup.
+pub fn base(request: &BackupRequest) -> Option<Base> {
+    let base = Base {
+        store_id: request.base_store_id.clone(),
+        height: request.base_height,
+        hash: request.base_hash.clone(),
+        version: request.base_version,
+        block_version: request.base_block_version,
+    };
+    (base != Base::default()).then_some(base)
+}
 
 /// Sends the entries of `datastore` with versions above `since`, all read at one version.
 ///
