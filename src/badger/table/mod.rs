@@ -1,4 +1,4 @@
-//! `NNNNNN.sst`: a table, sorted entries in blocks. Complete before the manifest names it, never changed after that.
+//! `NNNNNN.sst`: a table, sorted entries in blocks. Complete before the MANIFEST names it, never changed after that.
 //!
 //! | bytes | field                                                                  |
 //! |-------|------------------------------------------------------------------------|
@@ -8,9 +8,12 @@
 //! | m     | checksum of the index (`checksum`)                                     |
 //! | 4     | m, big-endian                                                          |
 //!
-//! It is read from its end. No header, no padding; the codec of the blocks stands in the manifest (`table/table.go`,
+//! It is read from its end. No header, no padding; how the blocks are compressed stands in the MANIFEST (`codec`; `table/table.go`,
 //! `table/builder.go`).
 
 pub(super) mod bloom;
 pub(super) mod checksum;
+mod codec;
 pub(super) mod index;
+
+pub(super) use codec::Compression;
