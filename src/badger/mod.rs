@@ -25,3 +25,4 @@
 mod blob;
 mod key;
 mod meta;
+mod table;
