@@ -271,7 +271,13 @@ mod tests {
     #[test]
     fn a_block_is_the_one_that_badger_writes() {
         // Made by Badger v4.5.1.
-        let expected = "00000e002f302f682f31fffffffffffffffd4100000d000100fe40090068647203000900                        74fffffffffffffffe4000000100000000000000000000001500000020000000                        0000000310d790c9e60b00000006";
+        let expected = [
+            "00000e002f302f682f31fffffffffffffffd410000",
+            "0d000100fe400900686472",
+            "0300090074fffffffffffffffe4000000100000000000000",
+            "00000000150000002000000000000003",
+            "10d790c9e60b00000006",
+        ];
         let mut out = Vec::new();
         let mut table = Builder::new(&mut out, plain()).unwrap();
         let tombstone = Value { meta: 0x41, ..Value::default() };
@@ -281,7 +287,7 @@ mod tests {
         let tip = Value { meta: 0x40, bytes: &[1, 0, 0, 0, 0, 0, 0, 0], ..Value::default() };
         table.add(&internal(b"/0/t", 1), &tip, 0).unwrap();
         let facts = table.finish(None).unwrap();
-        assert_eq!(data_encoding::HEXLOWER.encode(&out[..82]), expected);
+        assert_eq!(data_encoding::HEXLOWER.encode(&out[..82]), expected.concat());
         assert_eq!((facts.bytes, facts.keys, facts.max_version), (out.len() as u64, 3, 2));
         assert_eq!((facts.smallest, facts.biggest), (internal(b"/0/h/1", 2), internal(b"/0/t", 1)));
     }
