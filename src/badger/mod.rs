@@ -29,3 +29,4 @@ mod manifest;
 mod meta;
 mod registry;
 mod table;
+mod wal;
