@@ -24,7 +24,9 @@ def sound() -> list[str]:
     return [
         paper["case"]
         for paper in papers()
-        if "refused" not in paper and "error" not in paper["badger"] and paper["case"] not in (*GONE, "badger-torn-varint")
+        if "refused" not in paper
+        and "error" not in paper["badger"]
+        and paper["case"] not in (*GONE, "badger-torn-varint")
     ]
 
 
