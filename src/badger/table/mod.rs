@@ -12,8 +12,10 @@
 //! `table/builder.go`).
 
 pub(super) mod bloom;
+mod builder;
 pub(super) mod checksum;
 mod codec;
 pub(super) mod index;
 
+pub(super) use builder::{Builder, Options as BuilderOptions, TableFacts};
 pub(super) use codec::Compression;
