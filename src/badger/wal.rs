@@ -381,12 +381,12 @@ mod tests {
     fn what_is_not_committed_or_does_not_fit_was_never_there() {
         let mut log = Log::new();
         let end = log.put(b"a", 1, META_TXN, b"1").commit(1).end();
-        let uncommitted: [&dyn Fn(&mut Log); 5] = [
-            &|log| drop(log.put(b"b", 2, META_TXN, b"2")),
-            &|log| drop(log.put(b"b", 2, META_TXN, b"2").put(b"c", 3, META_TXN, b"3")),
-            &|log| drop(log.put(b"b", 2, META_TXN, b"2").put(b"c", 2, 0, b"3")),
-            &|log| drop(log.put(b"b", 2, META_TXN, b"2").put(MARK, 3, META_FIN_TXN, b"3")),
-            &|log| drop(log.put(b"b", 2, META_TXN, b"2").put(MARK, 2, META_FIN_TXN, b"+2")),
+        let uncommitted: [&dyn Fn(&mut Log) -> &mut Log; 5] = [
+            &|log| log.put(b"b", 2, META_TXN, b"2"),
+            &|log| log.put(b"b", 2, META_TXN, b"2").put(b"c", 3, META_TXN, b"3"),
+            &|log| log.put(b"b", 2, META_TXN, b"2").put(b"c", 2, 0, b"3"),
+            &|log| log.put(b"b", 2, META_TXN, b"2").put(MARK, 3, META_FIN_TXN, b"3"),
+            &|log| log.put(b"b", 2, META_TXN, b"2").put(MARK, 2, META_FIN_TXN, b"+2"),
         ];
         for (case, add) in uncommitted.into_iter().enumerate() {
             let mut log = Log(log.0.clone());
