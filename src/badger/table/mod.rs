@@ -11,9 +11,12 @@
 //! It is read from its end. No header, no padding; how the blocks are compressed stands in the MANIFEST (`codec`; `table/table.go`,
 //! `table/builder.go`).
 
+mod block;
 pub(super) mod bloom;
 pub(super) mod checksum;
 mod codec;
 pub(super) mod index;
+pub(super) mod reader;
 
 pub(super) use codec::Compression;
+pub(super) use reader::{Table, Walk};
