@@ -13,10 +13,12 @@
 
 mod block;
 pub(super) mod bloom;
+mod builder;
 pub(super) mod checksum;
 mod codec;
 pub(super) mod index;
 pub(super) mod reader;
 
+pub(super) use builder::{Builder, Options as BuilderOptions, TableFacts};
 pub(super) use codec::Compression;
 pub(super) use reader::{Table, Walk};
