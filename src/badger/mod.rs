@@ -24,5 +24,7 @@
 
 mod blob;
 mod key;
+mod merge;
 mod meta;
 mod table;
+mod vlog;

@@ -484,14 +484,14 @@ impl Walk {
         let block = self.blocks.block();
         let place = match self.layout.place(block, self.entry + 1, self.end) {
             Ok(place) => place,
-            Err(error) => return Err(self.damaged(error)),
+            Err(error) => return Err(self.damaged(&error)),
         };
         let (base, rest) = (block.get(self.base.clone()), block.get(place.rest));
         let (Some(same), Some(rest)) = (base.and_then(|base| base.get(..place.overlap)), rest) else {
             let (most, found) = (self.base.len(), place.overlap);
             let what =
                 format!("expected an overlap of at most {most} bytes with the base key, found {found}");
-            return Err(self.damaged(Error::damaged(what)));
+            return Err(self.damaged(&Error::damaged(what)));
         };
         std::mem::swap(&mut self.key, &mut self.last);
         self.key.clear();
@@ -501,7 +501,7 @@ impl Walk {
         self.end = place.value.end;
         if self.key.len() < key::SUFFIX || key::compare(&self.last, &self.key) != Ordering::Less {
             let (last, found) = (key::shown(&self.last), key::shown(&self.key));
-            return Err(self.damaged(Error::damaged(format!("expected a key behind {last}, found {found}"))));
+            return Err(self.damaged(&Error::damaged(format!("expected a key behind {last}, found {found}"))));
         }
         self.take(place.value)
     }
@@ -510,17 +510,18 @@ impl Walk {
         let bytes = self.blocks.block().get(place.clone()).unwrap_or_default();
         let Ok(value) = Value::read(bytes) else {
             let what = format!("expected meta bits and an expiry, found {} bytes", bytes.len());
-            return Err(self.damaged(Error::damaged(what)));
+            return Err(self.damaged(&Error::damaged(what)));
         };
         (self.meta, self.user_meta, self.expires_at) = (value.meta, value.user_meta, value.expires_at);
         self.bytes = place.end - value.bytes.len()..place.end;
         Ok(())
     }
 
-    fn damaged(&self, error: Error) -> Error {
+    /// Damage with the place where the walk stands.
+    pub(in crate::badger) fn damaged(&self, error: &Error) -> Error {
         match self.index.block(self.block) {
-            Ok(at) => self.table.0.file.in_block(error, self.block, &at),
-            Err(_) => error,
+            Ok(at) => self.table.0.file.in_block(Error::damaged(error.what().to_owned()), self.block, &at),
+            Err(error) => error.at_path(self.table.path()),
         }
     }
 }
