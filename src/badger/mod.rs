@@ -24,7 +24,11 @@
 
 mod blob;
 mod key;
+mod log;
+mod manifest;
 mod merge;
+mod merged;
 mod meta;
+mod registry;
 mod table;
 mod vlog;

@@ -18,7 +18,9 @@ pub(super) mod checksum;
 mod codec;
 pub(super) mod index;
 pub(super) mod reader;
+mod walk;
 
 pub(super) use builder::{Builder, Options as BuilderOptions, TableFacts};
 pub(super) use codec::Compression;
-pub(super) use reader::{Table, Walk};
+pub(super) use reader::Table;
+pub(super) use walk::Walk;
