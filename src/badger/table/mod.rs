@@ -18,6 +18,8 @@ pub(super) mod checksum;
 mod codec;
 pub(super) mod index;
 pub(super) mod reader;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub(super) use builder::{Builder, Options as BuilderOptions, TableFacts};

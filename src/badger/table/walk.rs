@@ -193,6 +193,12 @@ impl Walk {
         Value { meta: self.meta, user_meta: self.user_meta, expires_at: self.expires_at, bytes }
     }
 
+    /// Bytes that its buffers take.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.blocks.raw.capacity() + self.blocks.plain.capacity()
+    }
+
     /// Goes to the next entry; false behind the last.
     pub(in crate::badger) fn advance(&mut self) -> Result<bool> {
         self.load()?;
