@@ -26,3 +26,6 @@ mod blob;
 mod key;
 mod meta;
 mod table;
+mod writer;
+
+pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
