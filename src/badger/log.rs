@@ -107,11 +107,20 @@ impl Head {
             return Err(Error::damaged(what));
         }
         if value_len > u64::from(u32::MAX) {
-            return Err(Error::damaged(format!("expected a value of less than 4 GiB, found one of {value_len}")));
+            return Err(Error::damaged(format!(
+                "expected a value of less than 4 GiB, found one of {value_len}"
+            )));
         }
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let (key_at, key_len) = (size(at.offset()), size(key_len));
-        Ok(Self { meta, user_meta, expires_at, key_at, key_len, value_end: key_at + key_len + size(value_len) })
+        Ok(Self {
+            meta,
+            user_meta,
+            expires_at,
+            key_at,
+            key_len,
+            value_end: key_at + key_len + size(value_len),
+        })
     }
 
     fn len(&self) -> usize {
@@ -138,7 +147,9 @@ pub(super) fn read_record(bytes: &[u8]) -> Result<(Record<'_>, usize)> {
         (bytes.get(..head.value_end), bytes.get(head.value_end..).and_then(<[u8]>::first_chunk::<CRC>))
     else {
         let (expected, found) = (head.len(), bytes.len());
-        return Err(Error::damaged(format!("expected a record of {expected} bytes, found the end after {found}")));
+        return Err(Error::damaged(format!(
+            "expected a record of {expected} bytes, found the end after {found}"
+        )));
     };
     let (expected, found) = (u32::from_be_bytes(*crc), crc32c(0, body));
     if expected != found {
@@ -377,7 +388,10 @@ pub(super) mod tests {
         for (at, size) in sizes.iter().enumerate() {
             let key = internal(&[b'k'; 30][..at], at as u64);
             let value = vec![at as u8; *size];
-            put_record(&mut bytes, &Record { key: &key, value: &value, expires_at: u64::MAX, ..Record::default() });
+            put_record(
+                &mut bytes,
+                &Record { key: &key, value: &value, expires_at: u64::MAX, ..Record::default() },
+            );
         }
         let (found, end) = drain(&bytes);
         assert_eq!(found.iter().map(|(_, _, value)| value.len()).collect::<Vec<_>>(), sizes);

@@ -94,7 +94,9 @@ impl Manifest {
         let magic = at.take(MAGIC.len() as u64, "the head of a MANIFEST")?;
         if magic != MAGIC {
             let found = magic.escape_ascii();
-            return Err(Error::damaged(format!("expected a MANIFEST to begin with Bdgr, found {found}")).at_offset(0));
+            return Err(
+                Error::damaged(format!("expected a MANIFEST to begin with Bdgr, found {found}")).at_offset(0)
+            );
         }
         let (external, version) = (at.u16_be("an external magic")?, at.u16_be("a version")?);
         if version != VERSION {
@@ -129,13 +131,18 @@ impl Manifest {
         match change {
             Change::Create(id, info) => {
                 if self.tables.insert(id, info).is_some() {
-                    let what = format!("expected a new table, found the creation of table {id}, which is there");
+                    let what =
+                        format!("expected a new table, found the creation of table {id}, which is there");
                     return Err(Error::damaged(what).at_offset(self.end));
                 }
             }
             Change::Delete(id) => {
                 if self.tables.remove(&id).is_none() {
-                    tracing::warn!(table = id, offset = self.end, "MANIFEST deletes a table that is not there");
+                    tracing::warn!(
+                        table = id,
+                        offset = self.end,
+                        "MANIFEST deletes a table that is not there"
+                    );
                 }
             }
         }
@@ -202,7 +209,10 @@ fn read_change(mut at: Cursor<'_>) -> Result<Change> {
     let compression = known.unwrap_or_else(|| {
         Err(Error::unsupported(format!("expected compression 0, 1 or 2, found {compression}")))
     });
-    Ok(Change::Create(id, TableInfo { level, compression: compression.map_err(|error| error.at_offset(offset))? }))
+    Ok(Change::Create(
+        id,
+        TableInfo { level, compression: compression.map_err(|error| error.at_offset(offset))? },
+    ))
 }
 
 /// What is encrypted at rest is refused by name; `found` says what of it.

@@ -24,7 +24,10 @@
 
 mod blob;
 mod key;
+mod log;
+mod manifest;
 mod meta;
+mod registry;
 mod table;
 mod writer;
 

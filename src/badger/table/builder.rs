@@ -145,7 +145,10 @@ impl<W: Write> Builder<W> {
     }
 
     /// The same, and what it was written to.
-    pub(in crate::badger) fn finish_into(mut self, raise_max_version: Option<u64>) -> Result<(TableFacts, W)> {
+    pub(in crate::badger) fn finish_into(
+        mut self,
+        raise_max_version: Option<u64>,
+    ) -> Result<(TableFacts, W)> {
         self.end_block()?;
         let Some(first) = self.places.first() else {
             return Err(Error::invalid("expected entries in a table, found none"));

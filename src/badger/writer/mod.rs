@@ -26,7 +26,8 @@ use super::{manifest, registry};
 use crate::base::durable::{Replace, write_file};
 use crate::base::progress::Progress;
 use crate::entry::{
-    Entry, INTERNAL_PREFIX, MAX_KEY, META_DELETE, META_DISCARD_EARLIER, META_KEPT, META_MERGE, META_VALUE_POINTER, Sink,
+    Entry, INTERNAL_PREFIX, MAX_KEY, META_DELETE, META_DISCARD_EARLIER, META_KEPT, META_MERGE,
+    META_VALUE_POINTER, Sink,
 };
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
@@ -209,7 +210,8 @@ impl Writer {
         self.internal.clear();
         key::put(&mut self.internal, entry.key, entry.version);
         let meta = entry.meta & META_KEPT;
-        let mut value = Value { meta, user_meta: entry.user_meta, expires_at: entry.expires_at, bytes: entry.value };
+        let mut value =
+            Value { meta, user_meta: entry.user_meta, expires_at: entry.expires_at, bytes: entry.value };
         if entry.value.len() < self.options.value_threshold || entry.is_delete() {
             self.tables.put(&self.internal, begins, &value, 0)?;
         } else {
@@ -248,7 +250,10 @@ fn check_key(key: &[u8]) -> Result<()> {
         return refuse(&format!("of at most {MAX_KEY} bytes"), format!("{} bytes", key.len()));
     }
     if key.starts_with(INTERNAL_PREFIX) {
-        return refuse("of the application's", format!("{}, which is one of Badger's own", key.escape_ascii()));
+        return refuse(
+            "of the application's",
+            format!("{}, which is one of Badger's own", key.escape_ascii()),
+        );
     }
     Ok(())
 }
@@ -269,6 +274,7 @@ fn check_entry(entry: &Entry<'_>) -> Result<()> {
 
 fn random_id() -> Result<[u8; 16]> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| Error::io("cannot draw random bytes for an id").caused_by(error))?;
+    getrandom::fill(&mut id)
+        .map_err(|error| Error::io("cannot draw random bytes for an id").caused_by(error))?;
     Ok(id)
 }

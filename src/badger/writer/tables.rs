@@ -58,7 +58,13 @@ impl Tables {
     }
 
     /// Appends an entry; its internal key is above all before it. `begins`: no entry before has its user key.
-    pub(super) fn put(&mut self, internal: &[u8], begins: bool, value: &Value<'_>, pointed: u32) -> Result<()> {
+    pub(super) fn put(
+        &mut self,
+        internal: &[u8],
+        begins: bool,
+        value: &Value<'_>,
+        pointed: u32,
+    ) -> Result<()> {
         self.batch.push(internal, begins, value, pointed);
         if self.batch.bytes.len() < BATCH_BYTES { Ok(()) } else { self.hand_over() }
     }
@@ -301,7 +307,8 @@ mod tests {
 
         let mut tables = Tables::new(&folder.path().join("nowhere"));
         let value = Value { bytes: &[0; 1000], ..Value::default() };
-        let error = (0..1_000_000).try_for_each(|number| tables.put(&internal(number), true, &value, 0)).unwrap_err();
+        let error =
+            (0..1_000_000).try_for_each(|number| tables.put(&internal(number), true, &value, 0)).unwrap_err();
         assert!(error.path().is_some_and(|path| path.starts_with(folder.path())), "{error}");
     }
 }

@@ -54,8 +54,11 @@ impl Values {
         log.append(&crc)?;
         log.at += len;
         log.entries += 1;
-        let too_large = |_| Error::unsupported(format!("expected a value of less than 4 GiB, found a record of {len} bytes"));
-        let (len, offset) = (u32::try_from(len).map_err(too_large)?, u32::try_from(offset).map_err(too_large)?);
+        let too_large = |_| {
+            Error::unsupported(format!("expected a value of less than 4 GiB, found a record of {len} bytes"))
+        };
+        let (len, offset) =
+            (u32::try_from(len).map_err(too_large)?, u32::try_from(offset).map_err(too_large)?);
         Ok(Pointer { fid: self.last, len, offset })
     }
 

@@ -106,6 +106,9 @@ mod tests {
             writeback: None,
         };
         let error = full.append(b"x").unwrap_err();
-        assert_eq!((error.code(), error.errno(), error.path()), ("no-space", Some(28), Some(Path::new("full"))));
+        assert_eq!(
+            (error.code(), error.errno(), error.path()),
+            ("no-space", Some(28), Some(Path::new("full")))
+        );
     }
 }
