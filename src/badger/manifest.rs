@@ -200,7 +200,7 @@ fn read_change(mut at: Cursor<'_>) -> Result<Change> {
         }
     }
     if key_id != 0 {
-        return Err(encrypted(format!("table {id} with the data key {key_id}")).at_offset(offset));
+        return Err(encrypted(&format!("table {id} with the data key {key_id}")).at_offset(offset));
     }
     let level = u8::try_from(level).map_err(|_| {
         Error::damaged(format!("expected a level below 256, found {level}")).at_offset(offset)
@@ -216,7 +216,7 @@ fn read_change(mut at: Cursor<'_>) -> Result<Change> {
 }
 
 /// What is encrypted at rest is refused by name; `found` says what of it.
-pub(super) fn encrypted(found: String) -> Error {
+pub(super) fn encrypted(found: &str) -> Error {
     Error::unsupported(format!("expected a directory that is not encrypted, found {found}"))
         .with_hint("evbackup does not hold Badger's keys; ev-node sets none")
 }

@@ -40,10 +40,10 @@ fn read(bytes: &[u8]) -> Result<[u8; ID]> {
     let iv = at.take(ID as u64, "the id of a directory")?;
     let sanity = at.take(SANITY.len() as u64, "the text behind the id")?;
     if sanity != SANITY {
-        return Err(encrypted("a KEYREGISTRY without its plain text".to_owned()).at_offset(ID as u64));
+        return Err(encrypted("a KEYREGISTRY without its plain text").at_offset(ID as u64));
     }
     if !at.is_empty() {
-        return Err(encrypted("a KEYREGISTRY with data keys".to_owned()).at_offset(LEN as u64));
+        return Err(encrypted("a KEYREGISTRY with data keys").at_offset(LEN as u64));
     }
     Ok(iv.try_into().unwrap_or_default())
 }

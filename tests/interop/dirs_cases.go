@@ -328,22 +328,32 @@ func (d *goldenDir) levelZero() error {
 
 // readManifest is MANIFEST as its header and records.
 func readManifest(body []byte) (records [][]byte) {
-	for at := 8; at < len(body); {
+	for at := 8; at+8 <= len(body); {
 		size := 8 + int(binary.BigEndian.Uint32(body[at:]))
+		if at+size > len(body) {
+			break // the last record may be cut
+		}
 		records = append(records, body[at:at+size])
 		at += size
 	}
 	return records
 }
 
+// tables are those that MANIFEST lists, in order of their creation, moved to these levels.
 func (d *goldenDir) tables(level ...uint32) (changes []*pb.ManifestChange, err error) {
 	body, err := os.ReadFile(filepath.Join(d.target(), "MANIFEST"))
 	if err != nil {
 		return nil, err
 	}
+	if !bytes.HasPrefix(body, []byte("Bdgr\x00\x00\x00\x08")) {
+		return nil, errors.New("not a MANIFEST of version 8")
+	}
 	live := map[uint64]*pb.ManifestChange{}
 	var order []uint64
 	for _, record := range readManifest(body) {
+		if crc(record[8:]) != binary.BigEndian.Uint32(record[4:]) {
+			return nil, errors.New("a record of MANIFEST has a wrong checksum")
+		}
 		var set pb.ManifestChangeSet
 		if err := proto.Unmarshal(record[8:], &set); err != nil {
 			return nil, err
