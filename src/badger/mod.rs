@@ -32,3 +32,6 @@ mod meta;
 mod registry;
 mod table;
 mod vlog;
+mod writer;
+
+pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
