@@ -27,6 +27,9 @@ var commands = []command{
 	{"compact", runCompact},
 	{"dump", runDump},
 	{"golden", runGolden},
+	{"check", runCheck},
+	{"live", runLive},
+	{"live-model", runLiveModel},
 }
 
 func main() {

@@ -17,11 +17,11 @@ const LAYERS: [&[&str]; 7] = [
 const VERBS: [&str; 8] = ["apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"];
 
 /// Third-party crates and the only places that may know them: modules, or files of one; `*` is everywhere.
-const ROOMS: [(&str, &[&str]); 29] = [
+const ROOMS: [(&str, &[&str]); 31] = [
     ("bytes", &["rpc", "proto", "flow", "backup"]),
     ("crc32c", &["base"]),
     ("data_encoding", &["*"]),
-    ("getrandom", &["base", "store", "backup"]),
+    ("getrandom", &["badger", "base", "store", "backup"]),
     ("hyper_util", &["rpc"]),
     ("jiff", &["*"]),
     ("log", &["python"]),
@@ -37,6 +37,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("serde", &["*"]),
     ("serde_json", &["repo", "python"]),
     ("sha2", &["base"]),
+    ("snap", &["badger"]),
     ("tempfile", &["base"]),
     ("thiserror", &["error"]),
     (
@@ -64,6 +65,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("tonic_reflection", &["rpc"]),
     ("tracing", &["*"]),
     ("twox_hash", &["base"]),
+    ("zstd", &["badger"]),
 ];
 
 const MAX_LINES: usize = 600;
