@@ -31,8 +31,8 @@ mod merged;
 mod meta;
 mod registry;
 mod table;
-mod wal;
 mod vlog;
+mod wal;
 mod writer;
 
 pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
