@@ -281,3 +281,6 @@ impl View {
 fn in_key(error: &Error, internal: &[u8]) -> Error {
     Error::damaged(format!("{} beside key {}", error.what(), key::shown(internal)))
 }
+
+#[cfg(test)]
+mod tests;

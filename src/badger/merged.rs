@@ -152,6 +152,12 @@ impl<'a> Merged<'a> {
         }
     }
 
+    /// How many tables are open.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.walks.iter().filter(|walk| walk.walk.is_some()).count()
+    }
+
     fn key_of(&self, walk: usize) -> &[u8] {
         self.walks.get(walk).map_or(&[], RunWalk::key)
     }
