@@ -38,10 +38,8 @@ impl RunWalk {
     }
 
     /// The error with the place where this walk stands.
-    fn blame(&self, error: Error) -> Error {
-        self.walk
-            .as_ref()
-            .map_or_else(|| Error::damaged(error.what().to_owned()), |walk| walk.damaged(&error))
+    fn blame(&self, error: &Error) -> Error {
+        self.walk.as_ref().map_or_else(|| Error::damaged(error.what().to_owned()), |walk| walk.damaged(error))
     }
 
     fn load(&mut self) -> Result<()> {
@@ -305,7 +303,7 @@ impl<'a> Merged<'a> {
                 self.value = Place::Walk(*number);
                 return Ok(None);
             }
-            let pointer = Pointer::read(value.bytes).map_err(|error| walk.blame(error))?;
+            let pointer = Pointer::read(value.bytes).map_err(|error| walk.blame(&error))?;
             match self.view.vlogs().read(pointer, walk.key(), &mut self.buffer)? {
                 Lookup::Value(place) => {
                     self.value = Place::Buffer(place);

@@ -302,7 +302,12 @@ fn newer_places_come_first() {
     ];
     assert!(ranks.is_sorted());
     let view = view(
-        ranks.iter().enumerate().rev().map(|(at, rank)| (*rank, vec![copy(b"k", 1, &[at as u8])])).collect(),
+        ranks
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(at, rank)| (*rank, vec![copy(b"k", 1, &[u8::try_from(at).unwrap()])]))
+            .collect(),
     );
     assert_eq!(all(&view, Which::All)[0].value, [0]);
     assert_eq!(view.get(b"k", 1).unwrap().unwrap().value, [0]);
