@@ -24,5 +24,8 @@
 
 mod blob;
 mod key;
+mod log;
+mod manifest;
 mod meta;
+mod registry;
 mod table;

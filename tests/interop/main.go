@@ -27,6 +27,7 @@ var commands = []command{
 	{"compact", runCompact},
 	{"dump", runDump},
 	{"golden", runGolden},
+	{"check", runCheck},
 }
 
 func main() {
