@@ -26,6 +26,13 @@ mod blob;
 mod key;
 mod log;
 mod manifest;
+mod merge;
+mod merged;
 mod meta;
 mod registry;
 mod table;
+mod wal;
+mod vlog;
+mod writer;
+
+pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};

@@ -23,7 +23,8 @@ pub(super) fn cases() -> Vec<(PathBuf, Value)> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
-            path.is_dir() && path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"badger-"))
+            path.is_dir()
+                && path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"badger-"))
         })
         .map(|path| {
             let paper = std::fs::read(path.join("paper.json")).unwrap();

@@ -21,7 +21,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("bytes", &["rpc", "proto", "flow", "backup"]),
     ("crc32c", &["base"]),
     ("data_encoding", &["*"]),
-    ("getrandom", &["base", "store", "backup"]),
+    ("getrandom", &["badger", "base", "store", "backup"]),
     ("hyper_util", &["rpc"]),
     ("jiff", &["*"]),
     ("log", &["python"]),

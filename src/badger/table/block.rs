@@ -68,7 +68,8 @@ impl Layout {
         let to = if number + 1 == self.count { self.end } else { self.start(block, number + 1)? };
         let head = block.get(from..to).filter(|_| to <= self.end).and_then(|entry| entry.first_chunk::<4>());
         let Some([overlap @ .., one, other]) = head else {
-            let what = format!("expected entry {number} of a block at bytes {from} to {to}, found {}", self.end);
+            let what =
+                format!("expected entry {number} of a block at bytes {from} to {to}, found {}", self.end);
             return Err(Error::damaged(what));
         };
         let rest = from + 4..from + 4 + usize::from(u16::from_le_bytes([*one, *other]));
@@ -87,7 +88,9 @@ impl Layout {
     pub(super) fn start(&self, block: &[u8], number: usize) -> Result<usize> {
         let bytes = block.get(self.end + 4 * number..).and_then(|rest| rest.first_chunk::<4>());
         match bytes {
-            Some(bytes) if number < self.count => Ok(usize::try_from(u32::from_le_bytes(*bytes)).unwrap_or(usize::MAX)),
+            Some(bytes) if number < self.count => {
+                Ok(usize::try_from(u32::from_le_bytes(*bytes)).unwrap_or(usize::MAX))
+            }
             _ => Err(Error::damaged(format!("expected entry {number}, found {} entries", self.count))),
         }
     }

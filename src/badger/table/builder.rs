@@ -140,7 +140,15 @@ impl<W: Write> Builder<W> {
     }
 
     /// Ends the table. Its index says that no version is above `raise_max_version`, or what its entries say where that is higher.
-    pub(in crate::badger) fn finish(mut self, raise_max_version: Option<u64>) -> Result<TableFacts> {
+    pub(in crate::badger) fn finish(self, raise_max_version: Option<u64>) -> Result<TableFacts> {
+        self.finish_into(raise_max_version).map(|(facts, _)| facts)
+    }
+
+    /// The same, and what it was written to.
+    pub(in crate::badger) fn finish_into(
+        mut self,
+        raise_max_version: Option<u64>,
+    ) -> Result<(TableFacts, W)> {
         self.end_block()?;
         let Some(first) = self.places.first() else {
             return Err(Error::invalid("expected entries in a table, found none"));
@@ -165,13 +173,9 @@ impl<W: Write> Builder<W> {
         end.append(&mut sum);
         self.write_stored()?;
         self.out.write_all(&end).and_then(|()| self.out.flush()).map_err(cannot_write)?;
-        Ok(TableFacts {
-            bytes: self.at + end.len() as u64,
-            max_version: facts.max_version,
-            keys: u64::from(self.keys),
-            smallest,
-            biggest: self.last,
-        })
+        let bytes = self.at + end.len() as u64;
+        let (max_version, keys) = (facts.max_version, u64::from(self.keys));
+        Ok((TableFacts { bytes, max_version, keys, smallest, biggest: self.last }, self.out))
     }
 
     fn end_block(&mut self) -> Result<()> {
