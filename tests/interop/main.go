@@ -28,6 +28,8 @@ var commands = []command{
 	{"dump", runDump},
 	{"golden", runGolden},
 	{"check", runCheck},
+	{"live", runLive},
+	{"live-model", runLiveModel},
 }
 
 func main() {
