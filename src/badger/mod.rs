@@ -23,6 +23,7 @@
 //! v4.2.0 on.
 
 mod blob;
+mod check;
 mod key;
 mod log;
 mod manifest;
@@ -31,8 +32,9 @@ mod merged;
 mod meta;
 mod registry;
 mod table;
-mod wal;
 mod vlog;
+mod wal;
 mod writer;
 
+pub use check::{Checked, Damage, Part, check};
 pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};

@@ -187,8 +187,8 @@ fn a_copy() -> impl Strategy<Value = Copy> {
 
 fn some_tables() -> impl Strategy<Value = Vec<(Rank, Vec<Copy>)>> {
     let ranks = [
-        Rank::memory(2),
-        Rank::memory(1),
+        Rank::memory(2, 0),
+        Rank::memory(1, 0),
         Rank::table(0, 7),
         Rank::table(0, 3),
         Rank::table(1, 4),
@@ -269,7 +269,7 @@ fn of_one_key_and_version_the_newest_place_stands_and_the_others_are_asked_for_t
     for tables in [
         vec![(Rank::table(0, 9), vec![gone.clone()]), (Rank::table(0, 2), vec![log.clone()])],
         vec![
-            (Rank::memory(1), vec![gone.clone()]),
+            (Rank::memory(1, 0), vec![gone.clone()]),
             (Rank::table(0, 9), vec![gone.clone()]),
             (Rank::table(3, 1), vec![log]),
         ],
@@ -293,8 +293,9 @@ fn of_one_key_and_version_the_newest_place_stands_and_the_others_are_asked_for_t
 #[test]
 fn newer_places_come_first() {
     let ranks = [
-        Rank::memory(10),
-        Rank::memory(9),
+        Rank::memory(10, 0),
+        Rank::memory(9, 1),
+        Rank::memory(9, 0),
         Rank::table(0, 10),
         Rank::table(0, 9),
         Rank::table(1, 99),
