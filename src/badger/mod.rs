@@ -31,6 +31,7 @@ mod merged;
 mod meta;
 mod registry;
 mod table;
+mod wal;
 mod vlog;
 mod writer;
 
