@@ -23,6 +23,7 @@
 //! v4.2.0 on.
 
 mod blob;
+mod check;
 mod key;
 mod log;
 mod manifest;
@@ -35,4 +36,5 @@ mod vlog;
 mod wal;
 mod writer;
 
+pub use check::{Checked, Damage, Part, check};
 pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
