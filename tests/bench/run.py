@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import directories
 import limits
 import link
 import throughput
@@ -68,6 +69,17 @@ def main() -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="evbackup-bench-", dir=given.dir) as folder:
         data = Data(Path(folder), tool)
+        built: list[Path | None] = [given.peer] if given.peer else []
+
+        def peer() -> Path | None:
+            if not built:
+                built.append(build_peer(data.folder))
+            return built[0]
+
+        def with_peer(part: "Callable[[directories.Peer], list[Row]]") -> list[Row]:
+            program = peer()
+            return [] if program is None else part(directories.Peer(program))
+
         parts: dict[str, Callable[[], list[Row]]] = {
             "start": lambda: limits.start(sizes),
             "backup": lambda: throughput.backup(data, sizes),
@@ -75,10 +87,14 @@ def main() -> None:
             "let-go": lambda: limits.letting_go(data, sizes),
             "medium-memory": lambda: limits.medium_memory(data, sizes),
             "link": lambda: link.integrity(data, sizes),
-            "restore": lambda: throughput.restore(data, sizes, given.peer or build_peer(data.folder)),
+            "restore": lambda: throughput.restore(data, sizes, peer()),
             "small-memory": lambda: limits.small_memory(data, sizes),
             "increment": lambda: throughput.increment(data, sizes),
             "large-memory": lambda: limits.large_memory(data, sizes),
+            "directory-read": lambda: with_peer(lambda peer: directories.read(data, sizes, peer)),
+            "directory-write": lambda: with_peer(lambda peer: directories.write(data, sizes, peer)),
+            "directory-increment": lambda: with_peer(lambda peer: directories.increment(data, sizes, peer)),
+            "directory-memory": lambda: directories.limited(data, sizes),
         }
         if unknown := set(given.only) - set(parts):
             parser.error(f"expected {', '.join(parts)}, found {', '.join(unknown)}")
