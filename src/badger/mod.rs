@@ -29,10 +29,12 @@ mod manifest;
 mod merge;
 mod merged;
 mod meta;
+mod place;
 mod registry;
+mod stage;
 mod table;
-mod wal;
 mod vlog;
+mod wal;
 mod writer;
 
 pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
