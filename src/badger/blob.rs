@@ -22,6 +22,8 @@ enum Bytes {
     Open(Arc<File>, u64),
     /// The file with this name, opened for each reading: a directory may have more tables than a process may have files open.
     Named(Identity),
+    /// The value log with this name: likewise, but it changes.
+    Log((u64, u64)),
 }
 
 impl Blob {
@@ -49,11 +51,17 @@ impl Blob {
         Self { len: about.len, bytes: Bytes::Named(about), path: Arc::new(path.to_owned()) }
     }
 
+    /// The value log at `path`, which is opened when it is read. It may be appended to and cut behind what was written, so only the
+    /// file must be this one.
+    pub(super) fn named_log(path: &Path, about: Identity) -> Self {
+        Self { len: about.len, bytes: Bytes::Log(about.inode), path: Arc::new(path.to_owned()) }
+    }
+
     /// Where in `file` it lies, if it is a part of that.
     pub(super) fn place_in(&self, file: &Arc<File>) -> Option<(u64, u64)> {
         match &self.bytes {
             Bytes::Open(own, base) => Arc::ptr_eq(own, file).then_some((*base, self.len)),
-            Bytes::Named(_) => None,
+            Bytes::Named(_) | Bytes::Log(_) => None,
         }
     }
 
@@ -92,6 +100,12 @@ impl Blob {
                 self.must_be(&file, *about)?;
                 Ok(done)
             }
+            Bytes::Log(inode) => {
+                let file = open_quietly(&self.path)?;
+                let done = self.fill(&file, offset, to)?;
+                let now = Identity::of(&file, &self.path)?;
+                if now.inode == *inode && now.len > 0 { Ok(done) } else { Err(self.another()) }
+            }
         }
     }
 
@@ -113,15 +127,21 @@ impl Blob {
         if Identity::of(file, &self.path)? == about {
             return Ok(());
         }
-        Err(Error::missing("expected the file that was there before, found another or a changed one")
-            .at_path(&*self.path))
+        Err(self.another())
+    }
+
+    fn another(&self) -> Error {
+        Error::missing("expected the file that was there before, found another or a changed one")
+            .at_path(&*self.path)
     }
 
     /// The next bytes at or behind `offset` that are no hole.
     pub(super) fn next_data(&self, offset: u64) -> Result<Option<(u64, u64)>> {
         let (found, base) = match &self.bytes {
             Bytes::Open(file, base) => (next_data(file, base.saturating_add(offset), &self.path)?, *base),
-            Bytes::Named(_) => (next_data(&open_quietly(&self.path)?, offset, &self.path)?, 0),
+            Bytes::Named(_) | Bytes::Log(_) => {
+                (next_data(&open_quietly(&self.path)?, offset, &self.path)?, 0)
+            }
         };
         let found =
             found.map(|(start, end)| (start.saturating_sub(base), end.saturating_sub(base).min(self.len)));
@@ -137,6 +157,10 @@ impl Blob {
             Bytes::Named(about) => {
                 let now = Identity::at(&self.path)?;
                 Ok(now.filter(|now| now == about).map_or(0, |now| now.len))
+            }
+            Bytes::Log(inode) => {
+                let now = Identity::at(&self.path)?;
+                Ok(now.filter(|now| now.inode == *inode).map_or(0, |now| now.len.min(self.len)))
             }
         }
     }

@@ -23,18 +23,28 @@
 //! v4.2.0 on.
 
 mod blob;
+mod frozen;
 mod key;
+mod live;
 mod log;
 mod manifest;
 mod merge;
 mod merged;
 mod meta;
+#[cfg(test)]
+mod node;
 mod place;
+mod reader;
 mod registry;
 mod stage;
 mod table;
+mod taking;
+#[cfg(test)]
+mod tests;
 mod vlog;
 mod wal;
 mod writer;
 
+pub use live::Step;
+pub use reader::{Directory, Pauses, ReadOptions};
 pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
