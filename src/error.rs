@@ -149,6 +149,12 @@ impl Error {
     /// A failed system call on `path`: the errno decides the kind.
     #[must_use]
     pub fn from_io(error: std::io::Error, doing: &'static str, path: impl AsRef<Path>) -> Self {
+        Self::of_io(error, doing).at_path(path)
+    }
+
+    /// The same where another layer knows the path.
+    #[must_use]
+    pub fn of_io(error: std::io::Error, doing: &'static str) -> Self {
         use std::io::ErrorKind as E;
         let kind = match error.kind() {
             E::NotFound => Kind::Missing,
@@ -158,7 +164,7 @@ impl Error {
             _ => Kind::Io,
         };
         let errno = error.raw_os_error();
-        let mut this = Self::new(kind, format!("cannot {doing}: {}", system_text(&error))).at_path(path);
+        let mut this = Self::new(kind, format!("cannot {doing}: {}", system_text(&error)));
         this.0.errno = errno;
         this.0.source = Some(Box::new(error));
         this

@@ -64,12 +64,13 @@ impl Blob {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::durable::{Replace, write_file};
 
     #[test]
     fn reads_by_position_and_notices_that_it_was_taken_away() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("000001.sst");
-        std::fs::write(&path, b"0123456789").unwrap();
+        write_file(&path, b"0123456789", Replace::Never).unwrap();
         let blob = Blob::open(&path).unwrap();
         let mut bytes = [0; 4];
         blob.read(3, &mut bytes).unwrap();

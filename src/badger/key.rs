@@ -33,6 +33,16 @@ pub(super) fn compare(one: &[u8], other: &[u8]) -> Ordering {
     one_key.cmp(other_key).then_with(|| one_version.cmp(other_version))
 }
 
+/// A key and its version for a person; a long key is cut.
+pub(super) fn shown(internal: &[u8]) -> String {
+    const MOST: usize = 100;
+    let Ok((key, version)) = split(internal) else { return internal.escape_ascii().to_string() };
+    match key.get(..MOST).filter(|_| key.len() > MOST) {
+        Some(begin) => format!("{}… ({} bytes) at version {version}", begin.escape_ascii(), key.len()),
+        None => format!("{} at version {version}", key.escape_ascii()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +59,14 @@ mod tests {
         assert_eq!(internal(b"/0/t", 5), b"/0/t\xff\xff\xff\xff\xff\xff\xff\xfa");
         assert_eq!(split(&internal(b"/0/t", 5)).unwrap(), (&b"/0/t"[..], 5));
         assert_eq!(split(b"1234567").unwrap_err().code(), "damaged");
+    }
+
+    #[test]
+    fn a_person_sees_key_and_version_and_not_all_of_a_long_key() {
+        assert_eq!(shown(&internal(b"/0/t\0", 5)), "/0/t\\x00 at version 5");
+        let long = shown(&internal("k".repeat(65_000).as_bytes(), 1));
+        assert_eq!(long, format!("{}… (65000 bytes) at version 1", "k".repeat(100)));
+        assert_eq!(shown(b"short"), "short");
     }
 
     #[test]

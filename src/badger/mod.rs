@@ -23,5 +23,18 @@
 //! v4.2.0 on.
 
 mod blob;
+mod check;
 mod key;
+mod log;
+mod manifest;
+mod merge;
+mod merged;
 mod meta;
+mod registry;
+mod table;
+mod vlog;
+mod wal;
+mod writer;
+
+pub use check::{Checked, Damage, Part, check};
+pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};

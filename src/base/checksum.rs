@@ -7,6 +7,11 @@ pub fn crc32c(before: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(before, bytes)
 }
 
+/// xxHash64 with seed 0: some tables of Badger have it in place of CRC-32C.
+pub fn xxh64(bytes: &[u8]) -> u64 {
+    twox_hash::XxHash64::oneshot(0, bytes)
+}
+
 /// A running SHA-256.
 ///
 /// ```
@@ -76,6 +81,8 @@ mod tests {
     fn known_answers() {
         assert_eq!(crc32c(0, b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(crc32c(0, b"1234"), b"56789"), 0xe306_9283);
+        // The published answer of the reference implementation.
+        assert_eq!(xxh64(b""), 0xef46_db37_51d8_e999);
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256_hex(b"abc"), abc);
         assert_eq!(data_encoding::HEXLOWER.encode(&sha256(b"abc")), abc);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the golden files again with real Badger: tests/golden/make.sh [CASE]
+# Makes the golden files again with real Badger: tests/golden/make.sh [CASE|--dirs]
 # Needs Go. The result differs from run to run (ranges, frames, timing), so
 # make only what has to change, and commit it with a reason.
 set -eu
@@ -7,4 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tool=$(mktemp -d)
 trap 'rm -rf "$tool"' EXIT
 "$here/../interop/build.sh" "$tool/interop"
-"$tool/interop" golden --out "$here" ${1:+--case "$1"}
+case ${1-} in
+--dirs) "$tool/interop" golden --out "$here" --dirs ;;
+*) "$tool/interop" golden --out "$here" ${1:+--case "$1"} ;;
+esac

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Builds the peers that really run Badger: tests/interop/build.sh OUT
+# OUT has the Badger that ev-node uses, OUT-newest the newest release.
 set -eu
 if [ $# -ne 1 ]; then
 	echo "usage: tests/interop/build.sh OUT" >&2
@@ -11,4 +12,6 @@ command -v go >/dev/null || {
 }
 case $1 in /*) out=$1 ;; *) out=$PWD/$1 ;; esac
 cd "$(dirname "$0")"
-CGO_ENABLED=0 GOFLAGS=-mod=readonly exec go build -buildvcs=false -trimpath -o "$out" .
+export CGO_ENABLED=0 GOFLAGS=-mod=readonly
+go build -buildvcs=false -trimpath -o "$out" .
+go build -buildvcs=false -trimpath -modfile=go.newest.mod -o "$out-newest" .

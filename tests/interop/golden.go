@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -71,6 +72,7 @@ type chainPaper struct {
 func runGolden(fs *flag.FlagSet, args []string) error {
 	out := fs.String("out", "", "the folder for the cases (required)")
 	only := fs.String("case", "", "make this case only")
+	dirs := fs.Bool("dirs", false, "make the directories only")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -83,7 +85,7 @@ func runGolden(fs *flag.FlagSet, args []string) error {
 	}
 	defer os.RemoveAll(work)
 	for _, c := range goldenCases {
-		if *only != "" && *only != c.name {
+		if *dirs || *only != "" && *only != c.name {
 			continue
 		}
 		g := &golden{dir: filepath.Join(*out, c.name), work: filepath.Join(work, c.name)}
@@ -95,6 +97,9 @@ func runGolden(fs *flag.FlagSet, args []string) error {
 		if err := g.make(c.run); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
+	}
+	if err := makeDirs(*out, *only); err != nil {
+		return err
 	}
 	return sums(*out)
 }
@@ -323,5 +328,28 @@ func sums(out string) error {
 			return errors.Join(err, file.Close())
 		}
 	}
-	return file.Close()
+	return errors.Join(sumFiles(out, file), file.Close())
+}
+
+// sumFiles adds the files of the directories.
+func sumFiles(out string, file *os.File) error {
+	paths, err := filepath.Glob(filepath.Join(out, "badger-*", "db", "*"))
+	if err != nil {
+		return err
+	}
+	sort.Strings(paths)
+	for _, path := range paths {
+		body, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(out, path)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(file, "%x  %s\n", sha256.Sum256(body), filepath.ToSlash(name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -27,6 +27,10 @@ var commands = []command{
 	{"compact", runCompact},
 	{"dump", runDump},
 	{"golden", runGolden},
+	{"check", runCheck},
+	{"node", runNode},
+	{"live", runLive},
+	{"live-model", runLiveModel},
 }
 
 func main() {

@@ -50,6 +50,11 @@ const maxFrame = 4 << 30
 
 // readStream parses a backup stream and hands each KV to visit.
 func readStream(r io.Reader, visit func(kvLine) error) (*streamSummary, error) {
+	return readValues(r, func(kv kvLine, _ []byte) error { return visit(kv) })
+}
+
+// readValues hands over the value of each KV, too; it is not kept.
+func readValues(r io.Reader, visit func(kv kvLine, value []byte) error) (*streamSummary, error) {
 	hash := sha256.New()
 	in := bufio.NewReaderSize(io.TeeReader(r, hash), 1<<20)
 	s := &streamSummary{FrameEnds: []int64{}}
@@ -78,7 +83,7 @@ func readStream(r io.Reader, visit func(kvLine) error) (*streamSummary, error) {
 			if num != 1 || typ != protowire.BytesType {
 				return nil
 			}
-			kv, err := parseKV(raw)
+			kv, value, err := parseKV(raw)
 			if err != nil {
 				return err
 			}
@@ -97,7 +102,7 @@ func readStream(r io.Reader, visit func(kvLine) error) (*streamSummary, error) {
 			}
 			s.MinVersion = min(s.MinVersion, kv.Version)
 			s.MaxVersion = max(s.MaxVersion, kv.Version)
-			return visit(kv)
+			return visit(kv, value)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("frame that ends at byte %d: %w", s.Bytes, err)
@@ -109,7 +114,7 @@ func readStream(r io.Reader, visit func(kvLine) error) (*streamSummary, error) {
 	return s, nil
 }
 
-func parseKV(body []byte) (kvLine, error) {
+func parseKV(body []byte) (kvLine, []byte, error) {
 	kv := kvLine{Meta: -1, UserMeta: -1}
 	var key, value []byte
 	err := fields(body, func(num protowire.Number, typ protowire.Type, raw []byte, n uint64) error {
@@ -137,7 +142,7 @@ func parseKV(body []byte) (kvLine, error) {
 	})
 	sum := sha256.Sum256(value)
 	kv.Key, kv.ValueLen, kv.ValueSHA256 = hex.EncodeToString(key), len(value), hex.EncodeToString(sum[:])
-	return kv, err
+	return kv, value, err
 }
 
 // fields walks a protobuf message; raw is set for length-delimited fields, n for varints.

@@ -17,12 +17,12 @@ const LAYERS: [&[&str]; 7] = [
 const VERBS: [&str; 8] = ["apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"];
 
 /// Third-party crates and the only places that may know them: modules, or files of one; `*` is everywhere.
-const ROOMS: [(&str, &[&str]); 31] = [
+const ROOMS: [(&str, &[&str]); 33] = [
     ("bytes", &["rpc", "proto", "flow", "backup"]),
     ("crc32c", &["base"]),
     ("data_encoding", &["*"]),
     ("ed25519_zebra", &["evnode"]),
-    ("getrandom", &["base", "store", "evnode", "backup"]),
+    ("getrandom", &["badger", "base", "store", "evnode", "backup"]),
     ("hyper_util", &["rpc"]),
     ("jiff", &["*"]),
     ("log", &["python"]),
@@ -39,6 +39,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("serde", &["*"]),
     ("serde_json", &["repo", "python"]),
     ("sha2", &["base"]),
+    ("snap", &["badger"]),
     ("tempfile", &["base"]),
     ("thiserror", &["error"]),
     (
@@ -66,6 +67,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("tonic_reflection", &["rpc"]),
     ("tracing", &["*"]),
     ("twox_hash", &["base"]),
+    ("zstd", &["badger"]),
 ];
 
 const MAX_LINES: usize = 600;

@@ -15,12 +15,14 @@
 
 mod dir;
 mod file;
+mod grow;
 mod owner;
 mod place;
 mod writeback;
 
 pub use dir::{DirLock, PartDir, private_dir, remove_tree, sync_tree};
 pub use file::{FileLock, PartFile, remove_file, write_file};
+pub use grow::GrowingFile;
 pub use owner::Owner;
 pub use place::{Replace, rename, with_suffix};
 
