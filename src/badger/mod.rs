@@ -34,4 +34,4 @@ mod table;
 mod vlog;
 mod writer;
 
-pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
+pub use writer::{Built, Look, VALUE_THRESHOLD, Writer, WriterOptions, look};
