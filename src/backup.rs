@@ -85,6 +85,8 @@ pub struct Options {
     pub target_height: Option<u64>,
     /// Replace a segment that is there.
     pub overwrite: bool,
+    /// What the manifest calls this run, unlike any other; `None`: something random.
+    pub run_id: Option<String>,
 }
 
 impl Options {
@@ -98,6 +100,7 @@ impl Options {
             exact: None,
             target_height: None,
             overwrite: false,
+            run_id: None,
         }
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from . import _evbackup
+from . import _evbackup, _run
 from ._job import wait, wait_async
 from ._results import Backup
 from ._types import StrPath, Tls, local
@@ -132,6 +132,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         "max_rate": given["max_rate"],
         "connect_timeout_s": given["connect_timeout_s"],
         "idle_timeout_s": given["idle_timeout_s"],
+        "run_id": _run.manifest_id(),
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from . import _check, _config, _run, _verb
 from .errors import EvbackupError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-AS_JSON = "evbackup.as_json"
-INTERRUPTED = 130
 TERMINATED = 143
 EXIT_CODES = """\b
 Exit codes:
@@ -36,6 +35,7 @@ Exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; what the process exits with."""
     signal.signal(signal.SIGTERM, _terminated)
+    _config.environment(cli)
     try:
         code = cli.main(args=None if argv is None else list(argv), prog_name="evbackup", standalone_mode=False)
     except click.ClickException as error:
@@ -43,38 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        return INTERRUPTED
+        return _verb.INTERRUPTED
+    finally:
+        _run.forget()
     return code if isinstance(code, int) else 0
-
-
-class Verbs(click.Group):
-    """The verbs, with our errors caught before click sees them: it would take an `OSError` of ours for its own broken pipe."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Runs the verb; the exit code if it has failed."""
-        try:
-            return super().invoke(ctx)
-        except EvbackupError as error:
-            _failed(error, as_json=ctx.meta.get(AS_JSON, False))
-            return error.exit_code
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(TERMINATED)
 
 
-def _failed(error: EvbackupError, *, as_json: bool) -> None:
-    click.echo(f"error: {error}", err=True)
-    if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
-    if as_json:
-        click.echo(json.dumps({"error": error.as_dict(), "exit_code": error.exit_code}))
-
-
 def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
     """A result for a script or for a person."""
+    _verb.note(result)
     if as_json:
-        click.echo(json.dumps(result.as_dict()), err=err)
+        # A segment has the id of the run that wrote it.
+        click.echo(json.dumps({**_verb.run_id(), **result.as_dict()}), err=err)
         return
     values = result.as_dict()
     width = max(map(len, values))
@@ -139,13 +123,15 @@ def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-def _remember(ctx: click.Context, _: click.Parameter, value: Any) -> Any:
-    ctx.meta[AS_JSON] = value
-    return value
-
-
-_json = click.option(
-    "--json", "as_json", is_flag=True, callback=_remember, help="Print the result, or the error, as one JSON document."
+_json = _decorate(
+    _verb.metrics_file,
+    click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        callback=_verb.remember(_verb.AS_JSON),
+        help="Print the result, or the error, as one JSON document.",
+    ),
 )
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 _home = click.option(
@@ -174,13 +160,18 @@ def _tls(ca_help: str) -> Callable[[F], F]:
 def _tls_of(ca: str | None, cert: str | None, key: str | None, server_name: str | None = None) -> Any:
     from ._types import Tls  # noqa: PLC0415  # what a command needs is imported when it runs
 
+    key = None if key is None else _config.secret_file(key)
     return Tls(ca, cert, key, server_name) if ca or cert or key or server_name else None
 
 
 def _token(file: str | None) -> str | None:
-    """From a file, else from the environment; never from the command line, which everybody on the machine can read."""
+    """From a file or systemd's credentials, else from the environment; never from the command line, which everybody can read."""
     if file is None:
-        return os.environ.get("EVBACKUP_TOKEN") or None
+        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY") or os.devnull, "token")
+        if not credential.is_file():
+            return os.environ.get("EVBACKUP_TOKEN") or None
+        file = str(credential)
+    file = _config.secret_file(file)
     try:
         token = Path(file).read_text().strip()
     except OSError as error:
@@ -202,18 +193,38 @@ def _datastore(path: str | None, home: Path | None, database: str | None, what: 
 
 
 @click.group(
-    cls=Verbs,
+    cls=_verb.Verbs,
     context_settings={"auto_envvar_prefix": "EVBACKUP", "help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES,
 )
 @click.version_option(package_name="evbackup", prog_name="evbackup")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The node's configuration: defaults of all options, TOML.",
+)
+@click.option("--node", metavar="NAME", help="What the node is called in the log and in the metrics.")
+@click.option("--chain-id", metavar="NAME", help="What its chain is called in the metrics.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Log lines for people, or one JSON object each.",
+)
 @click.option("-v", "--verbose", count=True, help="Log to standard error what is done; twice: everything.")
-def cli(verbose: int) -> None:
+@click.pass_context
+def cli(
+    ctx: click.Context, config: Path | None, node: str | None, chain_id: str | None, log_format: str, verbose: int
+) -> None:
     """Hot backups, proof and restore of an ev-node's BadgerDB."""
-    import logging  # noqa: PLC0415  # not for --help
-
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    given: dict[str, Any] = {"node": node, "chain_id": chain_id, "log_format": log_format, "verbose": verbose}
+    if config is not None:
+        of_group, ctx.default_map = _config.load(config, cli)
+        unsaid = (name for name in of_group if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT)
+        given.update({name: of_group[name] for name in unsaid})
+    ctx.meta[_verb.JSON_LINES] = given["log_format"] == "json"
+    _run.start(_run.Run(node=given["node"], chain_id=given["chain_id"]))
+    _run.log_to_stderr(int(given["verbose"]), given["log_format"])
 
 
 @cli.command()
@@ -333,7 +344,9 @@ def _source(addr: str | None, home: Path | None, database: str | None) -> str | 
 def _header(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise click.UsageError(f"Expected --header NAME=VALUE, found {text!r}.")
+        raise click.UsageError("Expected --header NAME=VALUE, found something else.")
+    if name.strip().lower() in _config.SECRET_HEADERS:
+        raise click.UsageError(f"A secret is no argument: expected --token-file, found --header {name}.")
     return name, value
 
 
@@ -360,8 +373,9 @@ def verify(
     from . import _verify  # noqa: PLC0415
 
     report = _verify.verify(segments, level=level, chain=chain, trusted=trusted, progress=not quiet)
+    _verb.note(report)
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        click.echo(json.dumps({**_verb.run_id(), **report.as_dict()}))
     else:
         for finding in report.findings:
             click.echo(f"{finding.level}: {finding}")
@@ -530,6 +544,28 @@ def serve(
         click.echo(json.dumps({"address": server.address}) if as_json else f"serving on {server.address}")
         sys.stdout.flush()
         server.wait()
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATHS...", type=click.Path())
+@click.option("--max-age", type=_check.Age(), help="CRITICAL when the newest backup is older: 90m, 6h, 2d.")
+@click.option("--max-height-lag", type=click.IntRange(min=0), help="CRITICAL when it is more blocks behind.")
+@click.option(
+    "--against",
+    type=click.Path(),
+    help="The datastore whose tip counts for the lag; else the tip that the source announced.",
+)
+@_json
+def check(
+    paths: tuple[str, ...], max_age: int | None, max_height_lag: int | None, against: str | None, as_json: bool
+) -> int:
+    """Say in one line whether the backups at PATHS are there, whole and young, as a monitoring plugin.
+
+    A folder is one set of backups; all segments given are one more. Exits with 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+    """
+    state = _check.check(paths, max_age_s=max_age, max_height_lag=max_height_lag, against=against)
+    click.echo(json.dumps({**_verb.run_id(), **state.as_dict()}) if as_json else state.line())
+    return state.code
 
 
 @cli.command()

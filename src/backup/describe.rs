@@ -99,7 +99,7 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         started_at: facts.started.to_string(),
         elapsed_s: facts.elapsed_s,
         tool: concat!("evbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
-        run_id: run_id()?,
+        run_id: facts.options.run_id.clone().map_or_else(run_id, Ok)?,
         notes: notes(facts, deletes),
         keys: facts.keys.clone(),
         runs,

@@ -23,6 +23,7 @@
 //! v4.2.0 on.
 
 mod blob;
+mod check;
 mod key;
 mod log;
 mod manifest;
@@ -32,6 +33,8 @@ mod meta;
 mod registry;
 mod table;
 mod vlog;
+mod wal;
 mod writer;
 
+pub use check::{Checked, Damage, Part, check};
 pub use writer::{Built, Look, VALUE_THRESHOLD, Writer, WriterOptions, look};

@@ -5,3 +5,4 @@ pub mod cursor;
 pub mod durable;
 pub mod progress;
 pub mod scratch;
+pub mod sparse;

@@ -31,6 +31,7 @@ pub(crate) struct Given {
     max_rate: Option<u64>,
     connect_timeout_s: f64,
     idle_timeout_s: f64,
+    run_id: Option<String>,
 }
 
 /// A job that takes a backup.
@@ -64,6 +65,7 @@ impl Given {
             exact: self.exact,
             target_height: self.target_height,
             overwrite: self.overwrite,
+            run_id: self.run_id,
         })
     }
 

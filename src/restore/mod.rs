@@ -184,7 +184,7 @@ impl Plan {
         };
         let (part, built) = match &mut self.origin {
             Origin::Chain(chain) => {
-                from_chain(chain, begin, &self.facts, &mut self.notes, options, progress)?
+                from_chain(chain, begin, &mut self.facts, &mut self.notes, options, progress)?
             }
             Origin::Kept(kept) => from_datastore(kept, begin, &mut self.facts, options, progress)?,
         };
@@ -235,7 +235,7 @@ impl Plan {
 fn from_chain(
     chain: &mut Chain,
     begin: impl FnOnce() -> Result<PartDir>,
-    facts: &Facts,
+    facts: &mut Facts,
     notes: &mut Vec<String>,
     options: &Options,
     progress: &Progress,
@@ -250,6 +250,8 @@ fn from_chain(
             refuse(&findings)?;
             let told = findings.iter().filter(|finding| finding.level > Severity::Info);
             notes.extend(told.map(|finding| finding.message.clone()));
+            // Of a segment without a manifest only its bytes tell.
+            *facts = Facts::of_chain(chain);
             let part = begin()?;
             let scratch = Scratch::new(target::parent(&options.dest));
             progress.begin(Phase::Writing, chain.bytes());

@@ -65,23 +65,27 @@ impl Origin {
 
     pub(super) fn facts(&self, progress: &Progress) -> Result<Facts> {
         match self {
-            Self::Chain(chain) => Ok(of_chain(chain)),
+            Self::Chain(chain) => Ok(Facts::of_chain(chain)),
             Self::Kept(kept) => kept.facts(progress),
         }
     }
 }
 
-fn of_chain(chain: &Chain) -> Facts {
-    let newest = chain.newest();
-    Facts {
-        paths: chain.segments().iter().map(|segment| segment.path().to_owned()).collect(),
-        bytes: chain.bytes(),
-        entries: chain.segments().iter().filter_map(|segment| segment.manifest()).map(|m| m.entries).sum(),
-        last_version: chain.last_version(),
-        complete_version: chain.complete_version().unwrap_or_else(|| chain.last_version()),
-        deletes: chain.deletes(),
-        tip_height: newest.map_or(0, |manifest| manifest.tip_height),
-        complete_height: newest.map_or(0, |manifest| manifest.complete_height),
+impl Facts {
+    /// What the manifests say, and the bytes as far as they were read.
+    pub(super) fn of_chain(chain: &Chain) -> Self {
+        let newest = chain.newest();
+        let manifests = chain.segments().iter().filter_map(|segment| segment.manifest());
+        Self {
+            paths: chain.segments().iter().map(|segment| segment.path().to_owned()).collect(),
+            bytes: chain.bytes(),
+            entries: manifests.map(|manifest| manifest.entries).sum(),
+            last_version: chain.last_version(),
+            complete_version: chain.complete_version().unwrap_or_else(|| chain.last_version()),
+            deletes: chain.deletes(),
+            tip_height: newest.map_or(0, |manifest| manifest.tip_height),
+            complete_height: newest.map_or(0, |manifest| manifest.complete_height),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ from evbackup.cli import cli
 from support import BLOCKS, TOKEN, grow
 
 Command = Callable[..., tuple[int, str, str]]
-VERBS = ["apply", "backup", "completion", "demo", "digest", "inspect", "restore", "serve", "verify"]
+VERBS = ["apply", "backup", "check", "completion", "demo", "digest", "inspect", "restore", "serve", "verify"]
 
 
 def test_help_names_every_verb_and_every_exit_code(command: Command) -> None:
@@ -213,6 +213,7 @@ def test_a_token_comes_from_a_file_or_the_environment(
     command: Command, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text(TOKEN + "\n")
+    (tmp_path / "token").chmod(0o640)
     with evbackup.serve(sample, "127.0.0.1:0", token=TOKEN) as server:
 
         def take(name: str, *more: object) -> int:
