@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_person_sees_key_and_version_and_not_all_of_a_long_key() {
         assert_eq!(shown(&internal(b"/0/t\0", 5)), "/0/t\\x00 at version 5");
-        let long = shown(&internal(&[b'k'; 65_000], 1));
+        let long = shown(&internal("k".repeat(65_000).as_bytes(), 1));
         assert_eq!(long, format!("{}… (65000 bytes) at version 1", "k".repeat(100)));
         assert_eq!(shown(b"short"), "short");
     }

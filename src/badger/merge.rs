@@ -6,7 +6,7 @@
 //!
 //! | Newest first | |
 //! |---|---|
-//! | logs of memtables | higher number first |
+//! | logs of memtables | higher number first, what was written later first |
 //! | tables of level 0 | higher number first |
 //! | tables of level 1, 2, … | those of a level do not overlap: one walk goes through them, one open at a time |
 
@@ -30,8 +30,8 @@ const KEPT_INDEXES: usize = 32 << 20;
 /// How new the place of a table is: the least is the newest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Rank {
-    /// Of a memtable's log, by its number.
-    Memory(Reverse<u64>),
+    /// Of a memtable's log, by its number, and which of the tables made of it.
+    Memory(Reverse<(u64, usize)>),
     /// Of level 0, by the table's number.
     Level0(Reverse<u64>),
     /// Of a deeper level.
@@ -39,9 +39,9 @@ pub(super) enum Rank {
 }
 
 impl Rank {
-    /// Of the log of a memtable.
-    pub(super) fn memory(fid: u64) -> Self {
-        Self::Memory(Reverse(fid))
+    /// Of the log of a memtable, of which several tables may have been made, the last from what was written last.
+    pub(super) fn memory(fid: u64, part: usize) -> Self {
+        Self::Memory(Reverse((fid, part)))
     }
 
     /// Of a table in a level.
@@ -281,3 +281,6 @@ impl View {
 fn in_key(error: &Error, internal: &[u8]) -> Error {
     Error::damaged(format!("{} beside key {}", error.what(), key::shown(internal)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,10 +38,8 @@ impl RunWalk {
     }
 
     /// The error with the place where this walk stands.
-    fn blame(&self, error: Error) -> Error {
-        self.walk
-            .as_ref()
-            .map_or_else(|| Error::damaged(error.what().to_owned()), |walk| walk.damaged(&error))
+    fn blame(&self, error: &Error) -> Error {
+        self.walk.as_ref().map_or_else(|| Error::damaged(error.what().to_owned()), |walk| walk.damaged(error))
     }
 
     fn load(&mut self) -> Result<()> {
@@ -152,6 +150,12 @@ impl<'a> Merged<'a> {
         }
     }
 
+    /// How many tables are open.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.walks.iter().filter(|walk| walk.walk.is_some()).count()
+    }
+
     fn key_of(&self, walk: usize) -> &[u8] {
         self.walks.get(walk).map_or(&[], RunWalk::key)
     }
@@ -238,8 +242,22 @@ impl<'a> Merged<'a> {
         Ok(true)
     }
 
+    /// Goes to the next entry, past those that a reader sees and whose value is nowhere: `lost` is told their keys.
+    pub(super) fn advance_or(&mut self, lost: Lost<'_>) -> Result<bool> {
+        while self.next_group()? {
+            match self.take(lost)? {
+                Taken::Yes => return Ok(true),
+                Taken::No => {}
+                Taken::End => break,
+            }
+        }
+        self.heap.clear();
+        self.group.clear();
+        Ok(false)
+    }
+
     /// Is the internal key that the group stands on wanted? Then its entry is made ready.
-    fn take(&mut self) -> Result<Taken> {
+    fn take(&mut self, lost: Lost<'_>) -> Result<Taken> {
         let Some(first) = self.group.first().copied() else { return Ok(Taken::End) };
         let (user_key, version) = key::split(self.walks.get(first).map_or(&[], RunWalk::key))?;
         if user_key != self.key {
@@ -281,7 +299,7 @@ impl<'a> Merged<'a> {
                 self.view.drop_one();
                 Ok(Taken::No)
             }
-            Some(error) => Err(error),
+            Some(error) => lost(&self.key, error).map(|()| Taken::No),
         }
     }
 
@@ -299,7 +317,7 @@ impl<'a> Merged<'a> {
                 self.value = Place::Walk(*number);
                 return Ok(None);
             }
-            let pointer = Pointer::read(value.bytes).map_err(|error| walk.blame(error))?;
+            let pointer = Pointer::read(value.bytes).map_err(|error| walk.blame(&error))?;
             match self.view.vlogs().read(pointer, walk.key(), &mut self.buffer)? {
                 Lookup::Value(place) => {
                     self.value = Place::Buffer(place);
@@ -314,6 +332,9 @@ impl<'a> Merged<'a> {
     }
 }
 
+/// Is told of a user key whose newest version has lost its value, and by what error; what it gives back ends the walk.
+pub(super) type Lost<'l> = &'l mut dyn FnMut(&[u8], Error) -> Result<()>;
+
 enum Taken {
     Yes,
     No,
@@ -322,16 +343,7 @@ enum Taken {
 
 impl Source for Merged<'_> {
     fn advance(&mut self) -> Result<bool> {
-        while self.next_group()? {
-            match self.take()? {
-                Taken::Yes => return Ok(true),
-                Taken::No => {}
-                Taken::End => break,
-            }
-        }
-        self.heap.clear();
-        self.group.clear();
-        Ok(false)
+        self.advance_or(&mut |_, error| Err(error))
     }
 
     fn entry(&self) -> Entry<'_> {

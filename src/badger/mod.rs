@@ -23,6 +23,7 @@
 //! v4.2.0 on.
 
 mod blob;
+mod check;
 mod frozen;
 mod key;
 mod live;
@@ -45,6 +46,7 @@ mod vlog;
 mod wal;
 mod writer;
 
+pub use check::{Checked, Damage, Part, check};
 pub use live::Step;
 pub use reader::{Directory, Pauses, ReadOptions};
-pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
+pub use writer::{Built, Look, VALUE_THRESHOLD, Writer, WriterOptions, look};

@@ -220,7 +220,7 @@ mod tests {
         let (bytes, pointer) = log(&key, b"value");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("000002.vlog");
-        std::fs::write(&path, &bytes).unwrap();
+        std::fs::File::create_new(&path).unwrap().write_all(&bytes).unwrap();
         let vlogs = Vlogs::new(folder.path(), BTreeMap::from([(2, Blob::open(&path).unwrap())]));
         assert_eq!(verdict(&vlogs, pointer, &key), Ok(b"value".to_vec()));
         std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();

@@ -137,7 +137,7 @@ func around(d time.Duration) time.Duration {
 }
 
 func fatal(err error) {
-	fmt.Fprintf(os.Stderr, "error: live: %v\n", err)
+	fmt.Fprintf(os.Stderr, "error: %v\n", err)
 	os.Exit(3)
 }
 

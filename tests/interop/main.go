@@ -28,6 +28,7 @@ var commands = []command{
 	{"dump", runDump},
 	{"golden", runGolden},
 	{"check", runCheck},
+	{"node", runNode},
 	{"live", runLive},
 	{"live-model", runLiveModel},
 }

@@ -1,5 +1,7 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Increments of a datastore that prunes, purges and gives its versions out again, against a model of it.
+mod beside;
 /// Verbs killed and dropped at random moments.
 mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.

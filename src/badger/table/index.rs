@@ -103,7 +103,7 @@ impl Index {
             stale_data_size: root.field(STALE_DATA_SIZE, u32_at)?.unwrap_or_default(),
         };
         let (blocks, filter) = (root.vector(OFFSETS, 4)?, root.vector(FILTER, 1)?);
-        let this = Self { facts, blocks, filter, bytes };
+        let this = Self { bytes, facts, blocks, filter };
         this.check(end)?;
         Ok(this)
     }
@@ -263,7 +263,9 @@ where
 {
     let mut bytes = Vec::new();
     let u16s = |bytes: &mut Vec<u8>, numbers: &[u16]| {
-        numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        for number in numbers {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
     };
     put_u32(&mut bytes, ROOT);
     let filter_slot = if filter.is_empty() { 0 } else { 16 };
@@ -430,19 +432,19 @@ mod tests {
     fn every_cut_and_every_flipped_byte_gives_an_index_or_an_error() {
         for bytes in [badger(), encode(&Facts::default(), &[1, 2, 3], blocks(&keys(5)))] {
             for cut in 0..bytes.len() {
-                let _ = Index::read(bytes[..cut].to_vec(), 500).map(walk);
+                let _ = Index::read(bytes[..cut].to_vec(), 500).map(|index| walk(&index));
             }
             for at in 0..bytes.len() {
                 for flip in [1, 0x80, 0xff] {
                     let mut bytes = bytes.clone();
                     bytes[at] ^= flip;
-                    let _ = Index::read(bytes, 500).map(walk);
+                    let _ = Index::read(bytes, 500).map(|index| walk(&index));
                 }
             }
         }
     }
 
-    fn walk(index: Index) {
+    fn walk(index: &Index) {
         for number in 0..index.blocks() {
             assert!(
                 index.block(number).is_ok_and(|block| u64::from(block.offset) + u64::from(block.len) <= 500)
@@ -454,7 +456,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_an_index_or_an_error(bytes in prop::collection::vec(prop_oneof![Just(0u8), any::<u8>(), 0u8..64], 0..400)) {
-            let _ = Index::read(bytes, 500).map(walk);
+            let _ = Index::read(bytes, 500).map(|index| walk(&index));
         }
     }
 }

@@ -29,6 +29,10 @@ const ALL: [Compression; 3] = [Compression::None, Compression::Snappy, Compressi
 
 type Line = (Vec<u8>, u8, u8, u64, Vec<u8>);
 
+fn u32_of(len: usize) -> u32 {
+    u32::try_from(len).unwrap()
+}
+
 fn badger() -> Vec<u8> {
     let hex: String = BADGER.concat().split(' ').collect();
     data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()
@@ -95,13 +99,13 @@ fn lines(keys: usize, value: usize) -> Vec<Line> {
 fn craft(blocks: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let (mut bytes, mut places) = (Vec::new(), Vec::new());
     for (key, block) in blocks {
-        let (offset, len) = (bytes.len() as u32, block.len() as u32);
+        let (offset, len) = (u32_of(bytes.len()), u32_of(block.len()));
         places.push(BlockAt { key, offset, len });
         bytes.extend_from_slice(block);
     }
     let index = index::encode(&Facts::default(), &[], places.into_iter());
     bytes.extend_from_slice(&index);
-    bytes.extend_from_slice(&(index.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(&u32_of(index.len()).to_be_bytes());
     checksum::put(&mut bytes, &index);
     bytes
 }
@@ -110,13 +114,15 @@ fn craft(blocks: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 fn block(entries: &[(u16, u16, &[u8])]) -> Vec<u8> {
     let (mut bytes, mut starts) = (Vec::new(), Vec::new());
     for (overlap, rest, behind) in entries {
-        starts.push(bytes.len() as u32);
+        starts.push(u32_of(bytes.len()));
         bytes.extend_from_slice(&overlap.to_le_bytes());
         bytes.extend_from_slice(&rest.to_le_bytes());
         bytes.extend_from_slice(behind);
     }
-    starts.iter().for_each(|start| bytes.extend_from_slice(&start.to_le_bytes()));
-    bytes.extend_from_slice(&(starts.len() as u32).to_be_bytes());
+    for start in &starts {
+        bytes.extend_from_slice(&u32::to_le_bytes(*start));
+    }
+    bytes.extend_from_slice(&u32_of(starts.len()).to_be_bytes());
     checksum::seal(&mut bytes);
     bytes
 }

@@ -29,6 +29,33 @@ def badger() -> Badger:
     return Badger(build())
 
 
+class Table:
+    """Rows of figures, printed at the end of the session."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[tuple[str, ...]]] = {}
+
+    def row(self, title: str, heads: tuple[str, ...], cells: tuple[object, ...]) -> None:
+        self.tables.setdefault(title, [heads]).append(tuple(map(str, cells)))
+
+
+FIGURES = pytest.StashKey[Table]()
+
+
+@pytest.fixture(scope="session")
+def table(pytestconfig: pytest.Config) -> Table:
+    """Where tests put figures that a person wants to see."""
+    return pytestconfig.stash.setdefault(FIGURES, Table())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for title, rows in config.stash.get(FIGURES, Table()).tables.items():
+        terminalreporter.section(title)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Path:
     """Where a test keeps the database of its node."""

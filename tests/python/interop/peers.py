@@ -11,9 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import evbackup
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "tests" / "interop"
@@ -47,12 +50,12 @@ class Badger:
     def __init__(self, program: Path) -> None:
         self.program = program
 
-    def lines(self, *arguments: object, fails: bool = False) -> list[Any]:
-        """What a command prints. `fails`: it has to end with an error."""
+    def lines(self, *arguments: object, fails: bool | None = False) -> list[Any]:
+        """What a command prints. `fails`: it has to end with an error; None: it may."""
         done = subprocess.run(
             [self.program, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
-        assert (done.returncode != 0) == fails, done.stderr
+        assert fails is None or (done.returncode != 0) == fails, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def run(self, *arguments: object, fails: bool = False) -> Any:
@@ -88,9 +91,34 @@ class Badger:
         """A server over the database in a folder; use it in `with`."""
         return Node([str(self.program), "serve", "--dir", str(folder), *map(str, flags)])
 
+    def node(self, home: Path, *flags: object) -> "Peer":
+        """A sequencer that makes blocks; use it in `with`."""
+        return Peer([str(self.program), "node", "--home", str(home), *map(str, flags)])
 
-class Node:
-    """A running server of the program, and the commands of its standard input."""
+    def live(self, folder: Path, tally: "Tally", *flags: object) -> "Peer":
+        """A process that commits, flushes and compacts all the time; use it in `with`."""
+        return Peer([str(self.program), "live", "--dir", str(folder), "--tally", str(tally.path), *map(str, flags)])
+
+
+class Tally:
+    """The side record of `live`: for each of its writers how many commits have begun, and how many were acknowledged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _counts(self, odd: int) -> str:
+        numbers = memoryview(self.path.read_bytes()).cast("Q")
+        return ",".join(map(str, numbers[odd::2]))
+
+    def begun(self) -> str:
+        return self._counts(0)
+
+    def acknowledged(self) -> str:
+        return self._counts(1)
+
+
+class Peer:
+    """A running process of the program that says when it is ready, and answers commands on its standard input."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -98,7 +126,7 @@ class Node:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.address: str = self._answer()["addr"]
+            self.ready = self._answer()
         except BaseException:
             self.close()
             raise
@@ -111,7 +139,7 @@ class Node:
 
     def _answer(self) -> Any:
         line = self._answers.get(timeout=PATIENCE_S)
-        assert line, f"the server has ended with {self._process.wait(PATIENCE_S)}"
+        assert line, f"the process has ended with {self._process.wait(PATIENCE_S)}"
         return json.loads(line)
 
     def ask(self, cmd: str, **arguments: object) -> Any:
@@ -122,6 +150,45 @@ class Node:
         answer = self._answer()
         assert answer["ok"], answer
         return answer
+
+    def digest(self, **arguments: object) -> str:
+        """The logical digest of what it holds now."""
+        return str(self.ask("digest", now=NOW, **arguments)["digest"])
+
+    def kill(self) -> None:
+        """Ends it as a power cut would, as far as the process goes."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
+
+    def finish(self) -> int:
+        """Ends its standard input, at which it closes its database; its exit code."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self._process.wait(PATIENCE_S)
+
+    def close(self) -> None:
+        """Ends it, whatever it does."""
+        with contextlib.suppress(BrokenPipeError), self._process as process:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            self._reader.join(PATIENCE_S)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Node(Peer):
+    """A running server of the program, and the commands of its standard input."""
+
+    def __init__(self, command: list[str]) -> None:
+        super().__init__(command)
+        self.address: str = self.ready["addr"]
 
     def put(self, key: str, value: str) -> int:
         """Puts an entry; the version it got."""
@@ -134,31 +201,6 @@ class Node:
     def fault(self, kind: str, times: int = 0) -> None:
         """How it misbehaves from the next backup on: `times` times, 0 for always."""
         self.ask("fault", fault=kind, times=times)
-
-    def digest(self, **arguments: object) -> str:
-        """The logical digest of what it holds now."""
-        return str(self.ask("digest", now=NOW, **arguments)["digest"])
-
-    def kill(self) -> None:
-        """Ends it as a power cut would, as far as the process goes."""
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(PATIENCE_S)
-
-    def close(self) -> None:
-        """Ends it, whatever it does."""
-        with contextlib.suppress(BrokenPipeError), self._process as process:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            self._reader.join(PATIENCE_S)
-
-    def __enter__(self) -> "Node":  # Self needs Python 3.11
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)
