@@ -24,12 +24,14 @@
 
 mod blob;
 mod check;
+mod count;
 mod key;
 mod log;
 mod manifest;
 mod merge;
 mod merged;
 mod meta;
+mod reader;
 mod registry;
 mod table;
 mod vlog;
@@ -37,4 +39,6 @@ mod wal;
 mod writer;
 
 pub use check::{Checked, Damage, Part, check};
+pub use count::{Counts, count};
+pub use reader::{Directory, ReadOptions};
 pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
