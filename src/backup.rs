@@ -31,6 +31,11 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// A datastore on this machine, read as its engine does by default.
+    pub fn datastore(path: impl Into<PathBuf>) -> Self {
+        Self::Datastore(path.into(), ReadOptions::default())
+    }
+
     /// What the manifest calls it.
     fn name(&self) -> String {
         match self {

@@ -41,4 +41,4 @@ mod writer;
 pub use check::{Checked, Damage, Part, check};
 pub use count::{Counts, count};
 pub use reader::{Directory, ReadOptions};
-pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
+pub use writer::{Built, Look, VALUE_THRESHOLD, Writer, WriterOptions, look};

@@ -38,7 +38,7 @@ pub(crate) type Reading = (bool, Option<PathBuf>, bool, Option<u64>);
 
 /// The same in our words.
 pub(crate) fn reading((offline, staging, any_file_system, max_rate): Reading) -> ReadOptions {
-    ReadOptions { offline, staging, any_file_system, max_rate }
+    ReadOptions { offline, staging, any_file_system, max_rate, ..ReadOptions::default() }
 }
 
 /// A duration that Python gives in seconds.
