@@ -24,6 +24,7 @@
 
 mod blob;
 mod check;
+mod count;
 mod frozen;
 mod key;
 mod live;
@@ -47,6 +48,7 @@ mod wal;
 mod writer;
 
 pub use check::{Checked, Damage, Part, check};
+pub use count::{Counts, count};
 pub use live::Step;
 pub use reader::{Directory, Pauses, ReadOptions};
 pub use writer::{Built, Look, VALUE_THRESHOLD, Writer, WriterOptions, look};
