@@ -1,5 +1,6 @@
 //! The value logs of a fresh directory: what Badger keeps beside its tables.
 
+use super::Limits;
 use crate::badger::log::{HEADER, put_header};
 use crate::badger::meta::Pointer;
 use crate::base::checksum::crc32c;
@@ -9,16 +10,13 @@ use crate::entry::{Entry, META_KEPT};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// `ValueLogFileSize`: a file is ended before a record with which it would be longer. Also the longest value that Badger takes.
-pub(super) const FILE_BYTES: u64 = (1 << 30) - 1;
-/// `ValueLogMaxEntries`.
-const FILE_ENTRIES: u64 = 1_000_000;
 /// Smaller values are gathered before they are written.
 const GATHER: usize = 256 << 10;
 
 /// A row of value logs in one directory.
 pub(super) struct Values {
     dir: PathBuf,
+    limits: Limits,
     open: Option<Log>,
     last: u32,
     bytes: u64,
@@ -34,8 +32,8 @@ struct Log {
 
 impl Values {
     /// Into `dir`, in which none are.
-    pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), open: None, last: 0, bytes: 0 }
+    pub(super) fn new(dir: &Path, limits: Limits) -> Self {
+        Self { dir: dir.to_owned(), limits, open: None, last: 0, bytes: 0 }
     }
 
     /// Appends the value of an entry under its internal key.
@@ -64,7 +62,8 @@ impl Values {
 
     /// The log that has room for a record of `len` bytes.
     fn log_for(&mut self, len: u64) -> Result<&mut Log> {
-        let full = |log: &Log| log.entries >= FILE_ENTRIES || (log.entries > 0 && log.at + len > FILE_BYTES);
+        let Limits { log_bytes, log_entries, .. } = self.limits;
+        let full = |log: &Log| log.entries >= log_entries || (log.entries > 0 && log.at + len > log_bytes);
         if self.open.as_ref().is_some_and(full) {
             self.close()?;
         }
