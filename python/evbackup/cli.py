@@ -427,6 +427,8 @@ def verify(
 )
 @_home
 @_database
+@_reading
+@click.option("--max-rate", type=Rate(), help="Copy at most this fast: 10M, 1G.")
 @_quiet
 @_json
 def restore(
@@ -442,6 +444,10 @@ def restore(
     memory_mib: int,
     home: Path | None,
     database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -459,6 +465,10 @@ def restore(
         owner=owner,
         dry_run=dry_run,
         memory_mib=memory_mib,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
         progress=not quiet,
     )
     _show(restored, as_json=as_json)
