@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture
-def running(badger: Badger, node: Path) -> Node:
+def running(badger: Badger, node: Path) -> Iterator[Node]:
     """A node that runs, and keeps running."""
     badger.fill(node, "--blocks", 100)
     with badger.serve(node) as server:
