@@ -141,8 +141,12 @@ _home = click.option(
 )
 _database = click.option("--database", metavar="NAME", help="With --home: the database below the node's db_path.")
 _reading = _decorate(
-    click.option("--offline", is_flag=True, help="Of a Badger directory: the node is stopped; hold its lock, copy nothing."),
-    click.option("--staging", type=click.Path(), help="Of a Badger directory: where to copy what the node may take away."),
+    click.option(
+        "--offline", is_flag=True, help="Of a Badger directory: the node is stopped; hold its lock, copy nothing."
+    ),
+    click.option(
+        "--staging", type=click.Path(), help="Of a Badger directory: where to copy what the node may take away."
+    ),
     click.option(
         "--any-file-system",
         is_flag=True,

@@ -176,7 +176,7 @@ impl Taking<'_> {
         if !all {
             (self.pause)(Step::Settle);
             if let Err(error) = self.settle(&look, &state, &mut frozen) {
-                return Err(self.blame(&look, &state, error));
+                return Err(blame(&look, &state, error));
             }
         }
         Ok(frozen)
@@ -305,24 +305,23 @@ impl Taking<'_> {
         }
         Ok(())
     }
+}
 
-    /// Is it an error, or has the node taken a table or a value log away?
-    fn blame(&self, look: &Look<'_>, state: &State, error: Error) -> Failure {
-        let files: Vec<_> =
-            state.tables.iter().map(|listed| (listed.id, &*listed.path, listed.about)).collect();
-        match look.blame(error, &files) {
-            Failure::Error(error) if matches!(error.kind(), Kind::Damaged | Kind::Missing) => {
-                let now = look.value_logs().unwrap_or_default();
-                let same = |(fid, inode): (&u32, &(u64, u64))| {
-                    now.get(fid).is_some_and(|about| about.inode == *inode && about.len > 0)
-                };
-                if state.value_logs.iter().all(same) {
-                    return Failure::Error(error);
-                }
-                Failure::Gone(format!("a value log has gone: {error}"), None)
+/// Is it an error, or has the node taken a table or a value log away?
+fn blame(look: &Look<'_>, state: &State, error: Error) -> Failure {
+    let files: Vec<_> = state.tables.iter().map(|listed| (listed.id, &*listed.path, listed.about)).collect();
+    match look.blame(error, &files) {
+        Failure::Error(error) if matches!(error.kind(), Kind::Damaged | Kind::Missing) => {
+            let now = look.value_logs().unwrap_or_default();
+            let same = |(fid, inode): (&u32, &(u64, u64))| {
+                now.get(fid).is_some_and(|about| about.inode == *inode && about.len > 0)
+            };
+            if state.value_logs.iter().all(same) {
+                return Failure::Error(error);
             }
-            failure => failure,
+            Failure::Gone(format!("a value log has gone: {error}"), None)
         }
+        failure => failure,
     }
 }
 
