@@ -286,7 +286,8 @@ fn all(folder: &str) -> Vec<(String, String)> {
 fn imports_point_down_and_crates_stay_in_their_rooms() {
     let files = all("src");
     assert!(files.len() > 50, "found only {} files", files.len());
-    let found: Vec<_> = files.iter().flat_map(|(name, code)| violations(name, without_tests(name, code))).collect();
+    let found: Vec<_> =
+        files.iter().flat_map(|(name, code)| violations(name, without_tests(name, code))).collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 

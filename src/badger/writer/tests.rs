@@ -180,11 +180,11 @@ fn a_mebibyte_goes_to_the_value_log_and_a_byte_less_does_not() {
 
 #[test]
 fn the_longest_key_is_taken_and_what_badger_cannot_hold_is_not() {
-    let longest = entry(&[b'k'; MAX_KEY], 3, b"");
-    let (folder, built) = write(&[longest.clone()], compact());
+    let longest = entry(&vec![b'k'; MAX_KEY], 3, b"");
+    let (folder, built) = write(std::slice::from_ref(&longest), compact());
     assert_eq!(read(&folder, &built), [longest]);
     for (unfit, text) in [
-        (entry(&[b'k'; MAX_KEY + 1], 1, b""), "65001 bytes"),
+        (entry(&vec![b'k'; MAX_KEY + 1], 1, b""), "65001 bytes"),
         (entry(b"", 1, b""), "an empty one"),
         (entry(b"!badger!banned", 1, b""), "!badger!banned"),
         (entry(b"k", u64::MAX, b""), "a version below"),
@@ -275,8 +275,8 @@ fn entries() -> impl Strategy<Value = Vec<OwnedEntry>> {
     let meta = (0..16_u8).prop_map(|bits| bits | ((bits & 2) << 5));
     let expiry = prop_oneof![3 => Just(0), 1 => Just(NOW), 1 => Just(NOW + 1), 1 => any::<u64>()];
     let version = prop_oneof![1..9_u64, 0..u64::MAX];
-    let one = (key, version, value, meta, any::<u8>(), expiry);
-    proptest::collection::vec(one, 0..120).prop_map(|all| {
+    let fields = (key, version, value, meta, any::<u8>(), expiry);
+    proptest::collection::vec(fields, 0..120).prop_map(|all| {
         let mut once = BTreeMap::new();
         for (key, version, (byte, len), meta, user_meta, expires_at) in all {
             let len = if meta & META_DELETE == 0 { len } else { 0 };

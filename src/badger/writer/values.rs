@@ -1,10 +1,9 @@
 //! The value logs of a fresh directory: what Badger keeps beside its tables.
 
 use super::Limits;
-use crate::badger::log::{HEADER, put_header};
+use crate::badger::log::{HEADER, Record, put_head, put_header};
 use crate::badger::meta::Pointer;
 use crate::base::checksum::crc32c;
-use crate::base::cursor::put_uvarint;
 use crate::base::durable::GrowingFile;
 use crate::entry::{Entry, META_KEPT};
 use crate::error::{Error, Result};
@@ -38,11 +37,11 @@ impl Values {
 
     /// Appends the value of an entry under its internal key.
     pub(super) fn put(&mut self, internal: &[u8], entry: &Entry<'_>) -> Result<Pointer> {
-        let mut head = vec![entry.meta & META_KEPT, entry.user_meta];
-        put_uvarint(&mut head, internal.len() as u64);
-        put_uvarint(&mut head, entry.value.len() as u64);
-        put_uvarint(&mut head, entry.expires_at);
-        head.extend_from_slice(internal);
+        let (meta, user_meta, expires_at) = (entry.meta & META_KEPT, entry.user_meta, entry.expires_at);
+        let record = Record { key: internal, meta, user_meta, expires_at, value: entry.value };
+        // The value itself is written from where it is.
+        let mut head = Vec::new();
+        put_head(&mut head, &record);
         let crc = crc32c(crc32c(0, &head), entry.value).to_be_bytes();
         let len = (head.len() + entry.value.len() + crc.len()) as u64;
         let log = self.log_for(len)?;
