@@ -177,16 +177,15 @@ def check(
     folders = [path for path in given if os.path.isdir(path)]  # noqa: PTH112  # stays a text
     segments = [path for path in given if path not in folders]
     problems: list[Problem] = []
-    tip = None
     try:
-        if against is not None:
-            tip = _tip(against)
+        tip = None if against is None else _tip(against)
     except EvbackupError as error:
+        tip = None
         problems.append((UNKNOWN, str(error)))
-    sets = [(folder, _segments_of(folder)) for folder in folders]
-    if segments:
-        sets.append((segments[0], segments))
     try:
+        sets = [(folder, _segments_of(folder)) for folder in folders]
+        if segments:
+            sets.append((segments[0], segments))
         found = [_look(name, files, max_age_s, max_height_lag, tip) for name, files in sets]
     except Exception as error:  # noqa: BLE001  # a plugin that breaks has to say that it does not know
         return State(problems=(*problems, (UNKNOWN, f"{type(error).__name__}: {error}")))

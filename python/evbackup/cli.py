@@ -123,16 +123,7 @@ def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-_json = _decorate(
-    _verb.metrics_file,
-    click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        callback=_verb.remember(_verb.AS_JSON),
-        help="Print the result, or the error, as one JSON document.",
-    ),
-)
+_json = _decorate(_verb.metrics_file, _verb.as_json)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 _home = click.option(
     "--home",
@@ -218,13 +209,16 @@ def cli(
 ) -> None:
     """Hot backups, proof and restore of an ev-node's BadgerDB."""
     given: dict[str, Any] = {"node": node, "chain_id": chain_id, "log_format": log_format, "verbose": verbose}
+    run = _run.start(_run.Run())
+    ctx.meta[_verb.JSON_LINES] = log_format == "json"
+    _run.log_to_stderr(verbose, log_format)
     if config is not None:
         of_group, ctx.default_map = _config.load(config, cli)
         unsaid = (name for name in of_group if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT)
         given.update({name: of_group[name] for name in unsaid})
-    ctx.meta[_verb.JSON_LINES] = given["log_format"] == "json"
-    _run.start(_run.Run(node=given["node"], chain_id=given["chain_id"]))
-    _run.log_to_stderr(int(given["verbose"]), given["log_format"])
+        ctx.meta[_verb.JSON_LINES] = given["log_format"] == "json"
+        _run.log_to_stderr(int(given["verbose"]), given["log_format"])
+    run.node, run.chain_id = given["node"], given["chain_id"]
 
 
 @cli.command()

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import evbackup
 from support import BLOCKS, ROOT, TOKEN, grow
 
 pytest.importorskip("ansible", reason="ansible-core is missing: make .venv/ansible")
 
+COLLECTION = ROOT / "python" / "ansible_collections" / "evbackup" / "ops"
 PLAYS = ROOT / "examples" / "ansible"
 EVBACKUP = (sys.executable, "-m", "evbackup")
 PROGRAM = Path(sys.executable).with_name("ansible-playbook")
@@ -166,3 +168,28 @@ def test_nodes_get_a_configuration_and_a_timer(nodes: dict[str, str], tmp_path: 
     done = subprocess.run([there / "evbackup", "--config", there / "first.toml", "backup"], timeout=60, check=False)
     assert done.returncode == 0
     assert len(list((folder / "first").glob("*-full.badger"))) == 1
+
+
+def test_the_collection_has_the_version_of_the_package() -> None:
+    galaxy = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())
+    assert (galaxy["namespace"], galaxy["name"], galaxy["version"]) == ("evbackup", "ops", evbackup.__version__)
+    runtime = yaml.safe_load((COLLECTION / "meta" / "runtime.yml").read_text())
+    modules = sorted(path.stem for path in (COLLECTION / "plugins" / "modules").glob("*.py"))
+    assert runtime["action_groups"]["all"] == modules
+
+
+def test_ansible_finds_the_collection_with_no_path_set(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("ansible-doc")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    environment |= {"ANSIBLE_HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    for kind, names in (("module", ("backup", "restore")), ("role", ("evbackup", "server"))):
+        listed = subprocess.run(
+            [program, "-t", kind, "-l", "evbackup.ops"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert all(f"evbackup.ops.{name}" in listed.stdout for name in names)

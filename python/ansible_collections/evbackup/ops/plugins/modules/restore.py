@@ -37,6 +37,10 @@ options:
       - Where nothing is said, what the installed evbackup makes by default.
     type: str
     choices: [badger, rocksdb]
+  history:
+    description: Write every version of every key, not only the newest live ones. For V(badger); a store always keeps all.
+    type: bool
+    default: false
   at_height:
     description: Cut the chain at this height.
     type: int
@@ -129,6 +133,7 @@ def main():
             paths=dict(type="list", elements="path", required=True),
             dest=dict(type="path", required=True),
             engine=dict(type="str", choices=["badger", "rocksdb"]),
+            history=dict(type="bool", default=False),
             at_height=dict(type="int"),
             overwrite=dict(type="bool", default=False),
             keep_replaced=dict(type="bool", default=True),
@@ -158,13 +163,15 @@ def run(module, params, dest):
     options = dict((name, params[name]) for name in ("at_height", "overwrite", "keep_replaced", "owner", "memory_mib"))
     if params["engine"] is not None:
         options["engine"] = params["engine"]
+    if params["history"]:
+        options["history"] = True
     made = common.evbackup.restore(paths, dest, dry_run=module.check_mode, **options)
     result = dict(changed=True, restored=made.as_dict())
     if module._diff:
         plan = made.as_dict()
         # What differs from run to run is no part of the plan.
         for name in ("elapsed_s", "dry_run", "store_id"):
-            plan.pop(name)
+            plan.pop(name, None)
         result["diff"] = dict(
             before_header=dest,
             after_header=dest,

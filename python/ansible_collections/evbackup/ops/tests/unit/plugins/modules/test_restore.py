@@ -39,6 +39,17 @@ def test_a_restore_and_a_second_one(run, segments, store, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
+def test_a_badger_directory_and_a_second_one(run, segments, store, tmp_path):
+    dest = tmp_path / "copy"
+    result = run(restore, paths=segments, dest=str(dest))
+    assert result["restored"]["engine"] == "badger"
+    for more in (dict(), dict(engine="badger"), dict(overwrite=True)):
+        again = run(restore, paths=segments, dest=str(dest), **more)
+        assert again["changed"] is False
+        assert again["datastore"]["engine"] == "badger"
+    assert run(restore, **arguments(segments, dest))["code"] == "exists"
+
+
 def test_a_folder_stands_for_its_newest_chain(run, folder, store, tmp_path):
     result = run(restore, **arguments([str(folder)], tmp_path / "copy"))
     assert len(result["restored"]["segments"]) == 2
