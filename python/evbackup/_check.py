@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import click
-
 from ._results import Segment, size
 from .errors import DeniedError, EvbackupError
 
@@ -48,19 +46,6 @@ def duration(count: float) -> str:
             said.append(f"{left // unit} {name}")
             left %= unit
     return " ".join(said) or "0 s"
-
-
-class Age(click.ParamType[Any]):
-    """A length of time."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """`6h` is 21600 seconds."""
-        found = seconds(str(value))
-        if found is None:
-            self.fail(f"expected an age such as 90m, 6h or 1d12h, found {value!r}", param, ctx)
-        return found
 
 
 @dataclass(frozen=True)
