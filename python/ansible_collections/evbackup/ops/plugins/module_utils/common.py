@@ -45,6 +45,20 @@ def transport_argument_spec():
     )
 
 
+def reading_argument_spec():
+    """How to read the directory of a Badger database."""
+    return dict(
+        offline=dict(type="bool", default=False),
+        staging=dict(type="path"),
+        any_file_system=dict(type="bool", default=False),
+    )
+
+
+def reading(params):
+    """The options of `reading_argument_spec` as the library takes them."""
+    return dict((name, params[name]) for name in reading_argument_spec())
+
+
 def make_module(argument_spec, **more):
     """The module, once the library is there and new enough."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **more)

@@ -18,6 +18,7 @@ author:
   - The evbackup authors (@evbackup)
 extends_documentation_fragment:
   - evbackup.ops.attributes
+  - evbackup.ops.reading
   - evbackup.ops.transport
 options:
   addr:
@@ -116,6 +117,7 @@ def main():
     module = common.make_module(
         dict(
             common.transport_argument_spec(),
+            **common.reading_argument_spec(),
             addr=dict(type="str", required=True),
             path=dict(type="path", required=True),
             since=dict(type="str", default="0"),
@@ -155,6 +157,7 @@ def run(module, params, path):
         exact=params["exact"],
         target_height=params["target_height"],
         overwrite=params["overwrite"],
+        **common.reading(params),
         **common.transport(params),
     )
     result["backup"] = made.as_dict()

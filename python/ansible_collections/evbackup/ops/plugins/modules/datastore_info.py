@@ -15,6 +15,7 @@ author:
   - The evbackup authors (@evbackup)
 extends_documentation_fragment:
   - evbackup.ops.attributes.info_module
+  - evbackup.ops.reading
 options:
   path:
     description: The datastore's directory.
@@ -52,15 +53,21 @@ from ansible_collections.evbackup.ops.plugins.module_utils import common
 
 def main():
     """Runs the module."""
-    module = common.make_module(dict(path=dict(type="path", required=True), digest=dict(type="bool", default=False)))
+    module = common.make_module(
+        dict(
+            common.reading_argument_spec(),
+            path=dict(type="path", required=True),
+            digest=dict(type="bool", default=False),
+        )
+    )
     path = module.params["path"]
     with common.failures(module):
-        found = common.evbackup.inspect(path)
+        found = common.evbackup.inspect(path, **common.reading(module.params))
         if not isinstance(found, common.evbackup.DatastoreInfo):
             common.refuse("%s: expected a datastore, found a segment" % path, "use segment_info", path)
         result = dict(datastore=found.as_dict())
         if module.params["digest"]:
-            result["digest"] = common.evbackup.digest(path)
+            result["digest"] = common.evbackup.digest(path, **common.reading(module.params))
     module.exit_json(changed=False, **result)
 
 

@@ -186,7 +186,8 @@ def datastore(dest):
     if not os.path.isdir(dest):
         return None
     try:
-        found = common.evbackup.inspect(dest)
+        # Whoever restores has stopped the node; where one runs, its lock says so.
+        found = common.evbackup.inspect(dest, offline=True)
     except common.evbackup.EvbackupError:
         # Whether it may be replaced is for the restore to say.
         return None
@@ -202,7 +203,7 @@ def same(params, paths, there):
     if params["compare"] == "height":
         return there.tip_height == max(common.evbackup.inspect(path).complete_height for path in paths)
     try:
-        return common.evbackup.digest(paths) == common.evbackup.digest(there.path)
+        return common.evbackup.digest(paths) == common.evbackup.digest(there.path, offline=True)
     except common.evbackup.LockedError:
         return False
 
