@@ -37,7 +37,7 @@ const ROOMS: [(&str, &[&str]); 33] = [
     // The pair names the error number of what is there.
     ("rustix", &["base", "repo/pair.rs"]),
     ("serde", &["*"]),
-    ("serde_json", &["repo", "python"]),
+    ("serde_json", &["repo", "evnode", "python"]),
     ("sha2", &["base"]),
     ("snap", &["badger"]),
     ("tempfile", &["base"]),
