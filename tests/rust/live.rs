@@ -201,7 +201,7 @@ fn a_staging_disk_that_is_too_small_is_known_before_and_one_that_fills_up_is_sai
 }
 
 #[test]
-fn a_node_that_works_through_an_overlay_is_seen_through_it() {
+fn a_directory_on_an_overlay_is_read() {
     let (folder, db, staging) = scene();
     let path = |name: &str| folder.path().join(name);
     for name in ["upper", "work", "merged"] {
