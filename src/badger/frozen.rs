@@ -61,12 +61,12 @@ pub(super) fn sizes(state: &State) -> Vec<(u64, u64)> {
 /// The tables that stand for the memtables.
 pub(super) fn memory_tables(state: &State) -> impl Iterator<Item = (Rank, Table)> {
     state.memory.iter().flat_map(|memory| {
-        memory.tables.iter().enumerate().map(|(at, table)| (Rank::memory(memory.fid, at), table.clone()))
+        memory.tables.iter().enumerate().map(|(part, table)| (Rank::memory(memory.fid, part), table.clone()))
     })
 }
 
 impl Frozen {
-    fn asked_for_less(&self, what: &str) -> Error {
+    fn asked_for_less(what: &str) -> Error {
         Error::invalid(format!("expected a question for which this snapshot was taken, found {what}"))
     }
 
@@ -74,8 +74,10 @@ impl Frozen {
         if since >= self.since {
             return Ok(());
         }
-        Err(self
-            .asked_for_less(&format!("one for entries above version {since}, taken above {}", self.since)))
+        Err(Self::asked_for_less(&format!(
+            "one for entries above version {since}, taken above {}",
+            self.since
+        )))
     }
 }
 
@@ -92,7 +94,7 @@ impl Snapshot for Frozen {
         let Some(answers) = &self.answers else { return self.view.get(key, self.version) };
         match answers.get(key) {
             Some(answer) => Ok(answer.clone()),
-            None => Err(self.asked_for_less(&format!("one for key {}", key.escape_ascii()))),
+            None => Err(Self::asked_for_less(&format!("one for key {}", key.escape_ascii()))),
         }
     }
 
@@ -218,15 +220,14 @@ pub(super) fn keep(
         if open.as_ref().is_some_and(|(_, builder)| builder.stored_bytes() > TABLE) {
             end(open.take(), &mut tables)?;
         }
-        let (_, builder) = match &mut open {
-            Some(open) => open,
-            None => {
-                let file = scratch.file()?;
-                let out = file.try_clone().map_err(|error| {
-                    Error::from_io(error, "share a temporary file in it", scratch.folder())
-                })?;
-                open.insert((file, Builder::new(out, options)?))
-            }
+        let (_, builder) = if let Some(open) = &mut open {
+            open
+        } else {
+            let file = scratch.file()?;
+            let out = file
+                .try_clone()
+                .map_err(|error| Error::from_io(error, "share a temporary file in it", scratch.folder()))?;
+            open.insert((file, Builder::new(out, options)?))
         };
         let Entry { key, version, value, meta, user_meta, expires_at } = source.entry();
         internal.clear();

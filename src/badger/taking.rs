@@ -151,18 +151,26 @@ impl Taking<'_> {
             let rank = Rank::table(listed.info.level, listed.id);
             tables.push((rank, copies.table(listed, self.progress)?));
         }
-        if !all {
+        // Those that may have been there when the logs of the memtables were read.
+        let mut expected: BTreeSet<u32> = state.value_logs.keys().copied().collect();
+        let first_new = expected.last().map_or(1, |fid| fid.saturating_add(1));
+        if all {
+            if !shares {
+                logs = self.copy_value_logs(copies, None)?;
+            }
+            expected.extend(first_new..logs.keys().next_back().map_or(first_new, |fid| *fid));
+        } else {
             let pointed = self.pointed(&tables, &state)?;
             if !pointed.is_empty() {
                 logs = self.copy_value_logs(copies, Some(&pointed))?;
             }
-        } else if !shares {
-            logs = self.copy_value_logs(copies, None)?;
+            expected =
+                pointed.into_iter().filter(|fid| *fid >= first_new || expected.contains(fid)).collect();
         }
-        let lost = state.value_logs.keys().any(|fid| !logs.contains_key(fid));
+        let lost = expected.iter().any(|fid| !logs.contains_key(fid));
         tables.extend(memory_tables(&state));
         let view = View::new(tables, Vlogs::new(self.dir, logs), now);
-        if lost && all {
+        if lost {
             self.check_values(&view, &state)?;
         }
         let mut frozen = Frozen {
@@ -176,7 +184,7 @@ impl Taking<'_> {
         if !all {
             (self.pause)(Step::Settle);
             if let Err(error) = self.settle(&look, &state, &mut frozen) {
-                return Err(self.blame(&look, &state, error));
+                return Err(blame(&look, &state, error));
             }
         }
         Ok(frozen)
@@ -305,24 +313,23 @@ impl Taking<'_> {
         }
         Ok(())
     }
+}
 
-    /// Is it an error, or has the node taken a table or a value log away?
-    fn blame(&self, look: &Look<'_>, state: &State, error: Error) -> Failure {
-        let files: Vec<_> =
-            state.tables.iter().map(|listed| (listed.id, &*listed.path, listed.about)).collect();
-        match look.blame(error, &files) {
-            Failure::Error(error) if matches!(error.kind(), Kind::Damaged | Kind::Missing) => {
-                let now = look.value_logs().unwrap_or_default();
-                let same = |(fid, inode): (&u32, &(u64, u64))| {
-                    now.get(fid).is_some_and(|about| about.inode == *inode && about.len > 0)
-                };
-                if state.value_logs.iter().all(same) {
-                    return Failure::Error(error);
-                }
-                Failure::Gone(format!("a value log has gone: {error}"), None)
+/// Is it an error, or has the node taken a table or a value log away?
+fn blame(look: &Look<'_>, state: &State, error: Error) -> Failure {
+    let files: Vec<_> = state.tables.iter().map(|listed| (listed.id, &*listed.path, listed.about)).collect();
+    match look.blame(error, &files) {
+        Failure::Error(error) if matches!(error.kind(), Kind::Damaged | Kind::Missing) => {
+            let now = look.value_logs().unwrap_or_default();
+            let same = |(fid, inode): (&u32, &(u64, u64))| {
+                now.get(fid).is_some_and(|about| about.inode == *inode && about.len > 0)
+            };
+            if state.value_logs.iter().all(same) {
+                return Failure::Error(error);
             }
-            failure => failure,
+            Failure::Gone(format!("a value log has gone: {error}"), None)
         }
+        failure => failure,
     }
 }
 

@@ -111,7 +111,7 @@ pub fn file_system(path: &Path) -> Result<u64> {
     let about = rustix::fs::statfs(path)
         .map_err(|errno| Error::from_io(errno.into(), "ask for its file system", path))?;
     // The type differs between machines; the numbers have 32 bits.
-    #[expect(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "the bits count")]
+    #[expect(clippy::cast_sign_loss, reason = "the bits count")]
     Ok(about.f_type as u64 & 0xffff_ffff)
 }
 
