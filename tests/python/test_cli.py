@@ -74,9 +74,7 @@ def test_the_whole_round_in_json(command: Command, tmp_path: Path) -> None:
     segments = (tmp_path / "full.badger", tmp_path / "inc.badger")
     report = json.loads(command("verify", *segments, "--json")[1])
     assert (report["ok"], report["findings"]) == (True, [])
-    plan = json.loads(
-        command("restore", *segments, "--to", tmp_path / "copy", "--dry-run", "--json")[1]
-    )
+    plan = json.loads(command("restore", *segments, "--to", tmp_path / "copy", "--dry-run", "--json")[1])
     assert plan["dry_run"]
     restored = json.loads(command("restore", *segments, "--to", tmp_path / "copy", "--history", "--json")[1])
     assert (restored["engine"], restored["complete_height"]) == ("badger", 25)
