@@ -1,5 +1,7 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Badger directories: what real Badger wrote, read to the entry and checked; damaged everywhere.
+mod badger;
 /// Verbs killed and dropped at random moments.
 mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.
