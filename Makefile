@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Seconds for each fuzz target.
 FUZZ_S ?= 20
+# Seconds of snapshots of a live directory.
+LIVE_S ?= 600
 
 bin := $(VENV)/bin
 backend := python/build_backend/evbuild.py
@@ -19,7 +21,7 @@ step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
 
-.PHONY: help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs clean
+.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +46,10 @@ lint-rust: $(VENV)/tools
 test-rust: $(VENV)/tools ## The Rust tests, without an interpreter
 	$(call step,cargo test)
 	@$(run) cargo test --locked
+
+live: develop ## Snapshots of a directory that a real Badger keeps writing to, for LIVE_S seconds (needs Go)
+	$(call step,live: $(LIVE_S) s)
+	@EVBACKUP_REQUIRE_GO=1 EVBACKUP_LIVE_S=$(LIVE_S) $(bin)/pytest tests/python/interop/test_live.py
 
 docs: $(VENV)/tools ## The Rust documentation; warnings are errors
 	$(call step,rustdoc)

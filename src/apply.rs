@@ -2,12 +2,13 @@
 
 use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
-use crate::entry::{Sink as _, Source as _};
+use crate::entry::{Entry, Sink as _, Source as _};
 use crate::error::{Error, Result};
 use crate::flow::chain::{After, Chain};
 use crate::flow::checks::Level;
 use crate::flow::finding::refuse;
 use crate::flow::hasher::hex;
+use crate::flow::index::Deleted;
 use crate::flow::{target, work};
 use crate::repo::manifest::Deletes;
 use crate::store::{Applied as Source, Increment, LoadOptions, NewAbout, Store, Written};
@@ -91,7 +92,7 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     progress.begin(Phase::Verifying, chain.bytes());
     refuse(&chain.check(Level::Full, true, progress)?)?;
     let mut notes: Vec<_> = chain.findings().iter().map(|finding| finding.message.clone()).collect();
-    notes.extend(chain.torn_note());
+    notes.extend(chain.torn_note("they are kept and show once an increment completes them"));
     let deletes = Deletes::from_name(&before.deletes).unwrap_or(Deletes::Unknown).min(chain.deletes());
     let pinned = chain.complete_version().unwrap_or_else(|| chain.last_version()).max(before.pinned_version);
     let written = if chain.segments().is_empty() {
@@ -141,16 +142,24 @@ fn ingest(
     progress.begin(Phase::Writing, chain.bytes());
     let mut increment = Increment::begin(store, LoadOptions { memory: MEMORY, progress: progress.clone() })?;
     let mut source = chain.source_for_store(false, &scratch, MEMORY, progress)?;
+    let mut headers = Deleted::new(&scratch, progress);
     let mut entries = 0u64;
     while source.advance()? {
         let entry = source.entry();
         progress.add((entry.key.len() + entry.value.len()) as u64, 1);
+        bury_orphans(&mut headers, Some(&entry), &mut increment)?;
         increment.put(entry)?;
+        if headers.pass(&entry)?
+            && let Some(header) = increment.stored(entry.key)?.filter(|header| !header.as_entry().is_delete())
+        {
+            headers.bury(&header.value, entry.version)?;
+        }
         entries += 1;
         if entries.is_multiple_of(256) {
             progress.check()?;
         }
     }
+    bury_orphans(&mut headers, None, &mut increment)?;
     progress.check()?;
     increment.finish_with(NewAbout {
         pinned_version: pinned,
@@ -158,4 +167,22 @@ fn ingest(
         applied,
         store_id: None,
     })
+}
+
+/// The index entries of blocks that the store has and the chain deletes, up to the entry that comes next.
+fn bury_orphans(
+    headers: &mut Deleted,
+    next: Option<&Entry<'_>>,
+    increment: &mut Increment<'_>,
+) -> Result<()> {
+    while let Some(grave) = headers.next_up_to(next.map(|next| next.key))? {
+        let there = increment.stored(grave.key)?;
+        let live = there.is_some_and(|there| !there.as_entry().is_delete() && there.version < grave.version);
+        // What the chain itself says of the key stands.
+        if live && next.is_none_or(|next| next.key != grave.key) {
+            increment.put(grave)?;
+        }
+        headers.step()?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Take a segment from a server or a datastore: bytes are moved as they are, parsed on the way, and visible only once they are whole.
 
 mod describe;
+mod graves;
 mod record;
 mod session;
 

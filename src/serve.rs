@@ -4,7 +4,7 @@ use crate::base::progress::Progress;
 use crate::error::Result;
 use crate::flow::{datastore, serving};
 use crate::proto::evnode::BackupRequest;
-use crate::rpc::{self, Base, Handler, Listen, Outlet, Server};
+use crate::rpc::{self, Handler, Listen, Outlet, Server};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,18 +45,8 @@ struct Served {
 impl Handler for Served {
     fn backup(&self, request: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()> {
         let datastore = datastore::open(&self.path)?;
-        let base = base(request);
-        serving::answer(&*datastore, request.since_version, base.as_ref(), outlet, &Progress::new())
+        let base = serving::base(request);
+        let progress = outlet.progress();
+        serving::answer(&*datastore, request.since_version, base.as_ref(), outlet, &progress)
     }
-}
-
-/// What the client's increment is based on; none of it is there for a full backup.
-fn base(request: &BackupRequest) -> Option<Base> {
-    let base = Base {
-        store_id: request.base_store_id.clone(),
-        height: request.base_height,
-        hash: request.base_hash.clone(),
-        version: request.base_version,
-    };
-    (base != Base::default()).then_some(base)
 }

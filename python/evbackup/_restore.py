@@ -19,7 +19,8 @@ def restore(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Literal["badger", "rocksdb"] | None = None,
+    engine: Literal["badger", "rocksdb"] = "badger",
+    history: bool = False,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
@@ -28,16 +29,17 @@ def restore(
     memory_mib: int = 256,
     progress: ProgressOption = None,
 ) -> Restored:
-    """Makes a datastore from a full segment and the increments that follow it.
+    """Makes a datastore from a full segment and the increments that follow it, or from another datastore.
 
     It is built beside `dest`, proven while it is read, and takes its name only when it is whole and on the disk. What stood
     there is kept beside it.
 
     Args:
-        paths: The full segment and its increments, in any order.
+        paths: The full segment and its increments, in any order; or one datastore, a store or a Badger directory.
         dest: The datastore's directory, such as `/var/lib/evnode/data/evm-single`.
-        engine: `"rocksdb"` (our store: query it, serve it, apply increments to it) or `"badger"` (what a node opens; not written
-            yet). It has to be said until there is a default.
+        engine: `"badger"` (what a node opens) or `"rocksdb"` (our store: query it, serve it, apply increments to it).
+        history: Write every version of every key into a Badger directory, deletes included, instead of the newest live ones. A
+            store always keeps them all.
         at_height: Cut the chain at this height; None: take it all.
         overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
         keep_replaced: Keep what stood there beside it; the result names it.
@@ -54,11 +56,12 @@ def restore(
         MismatchError: A segment does not belong to the chain.
         DamagedError: A segment is not what its manifest says; nothing was written.
         ExistsError: There is something at `dest`, or it may not be replaced.
+        UnsupportedError: There is an entry that Badger cannot hold.
         LockedError: A running node holds `dest`.
         NoSpaceError: It would not fit.
 
     Example:
-        >>> evbackup.restore(["full.badger", "inc1.badger"], "restored", engine="rocksdb")  # doctest: +SKIP
+        >>> evbackup.restore(["full.badger", "inc1.badger"], "/var/lib/evnode/data/evm-single")  # doctest: +SKIP
     """
     return Restored._of(wait(_evbackup.restore(_options(locals())), progress))
 
@@ -67,7 +70,8 @@ async def restore_async(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Literal["badger", "rocksdb"] | None = None,
+    engine: Literal["badger", "rocksdb"] = "badger",
+    history: bool = False,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
@@ -81,7 +85,7 @@ async def restore_async(
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    named = ("engine", "at_height", "overwrite", "keep_replaced", "dry_run", "memory_mib")
+    named = ("engine", "history", "at_height", "overwrite", "keep_replaced", "dry_run", "memory_mib")
     return {
         "paths": paths_of(given["paths"]),
         "dest": os.fspath(given["dest"]),

@@ -259,10 +259,10 @@ class Restored(Result):
         path: The datastore.
         engine: `"badger"` or `"rocksdb"`.
         dry_run: Nothing was written.
-        segments: The segments it was made from, in order.
-        entries: Entries written; of a plan, those that the manifests count.
-        bytes: Bytes of the segments.
-        last_version: The highest version in it.
+        segments: The segments it was made from, in order; or the datastore.
+        entries: Entries written; of a plan, those that the manifests or the store count.
+        bytes: Bytes of the segments, or about how many the datastore has.
+        last_version: The highest version that was ever given out; what is written to it next is above.
         complete_version: The version up to which it misses nothing.
         store_id: The new history that begins with it, as hex; empty in a plan.
         deletes: `"exact"`, `"derived"` or `"unknown"`.

@@ -393,7 +393,14 @@ def verify(
 @cli.command()
 @_segments
 @click.option("--to", "dest", type=click.Path(), help="The datastore's directory.")
-@click.option("--engine", type=click.Choice(["badger", "rocksdb"]), help="What to make: rocksdb, for now.")
+@click.option(
+    "--engine",
+    type=click.Choice(["badger", "rocksdb"]),
+    default="badger",
+    show_default=True,
+    help="What to make: a node's directory, or a store.",
+)
+@click.option("--history", is_flag=True, help="Every version of every key, not the newest alone.")
 @click.option("--at-height", type=click.IntRange(min=1), help="Cut the chain at this height.")
 @click.option("--overwrite", is_flag=True, help="Replace the datastore that is there.")
 @click.option("--discard-replaced", is_flag=True, help="Remove what was replaced instead of keeping it beside.")
@@ -410,6 +417,7 @@ def restore(
     segments: tuple[str, ...],
     dest: str | None,
     engine: Any,
+    history: bool,
     at_height: int | None,
     overwrite: bool,
     discard_replaced: bool,
@@ -421,13 +429,14 @@ def restore(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Make a datastore from a full segment and its increments, whole or not at all."""
+    """Make a datastore from a full segment and its increments, or from another one; whole or not at all."""
     from . import _restore  # noqa: PLC0415
 
     restored = _restore.restore(
         segments,
         _datastore(dest, home, database, "--to"),
         engine=engine,
+        history=history,
         at_height=at_height,
         overwrite=overwrite,
         keep_replaced=not discard_replaced,

@@ -4,6 +4,7 @@ use super::session::Question;
 use super::{Options, Origin};
 use crate::error::{Error, Result};
 use crate::evnode::key;
+use crate::flow::gone::Standing;
 use crate::flow::hasher::hex;
 use crate::flow::increment::Base;
 use crate::flow::intake::Recorded;
@@ -21,6 +22,8 @@ pub(super) struct Facts<'a> {
     pub(super) end: &'a Final,
     pub(super) recorded: &'a Recorded,
     pub(super) keys: Option<Keys>,
+    pub(super) standing: Standing,
+    pub(super) sure: bool,
     pub(super) notes: &'a [String],
     pub(super) started: jiff::Timestamp,
     pub(super) elapsed_s: f64,
@@ -31,6 +34,7 @@ struct Complete {
     version: u64,
     height: u64,
     hash: Option<String>,
+    block_version: Option<u64>,
 }
 
 /// The manifest.
@@ -91,6 +95,10 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         tip_height: tip(facts),
         complete_height: complete.height,
         complete_hash: complete.hash,
+        block_version: complete.block_version,
+        highest_height: facts.standing.highest,
+        pruned: facts.standing.pruned,
+        reuses_versions: facts.announced.reuses_versions,
         source: facts.options.origin.name(),
         layout: match facts.options.origin {
             Origin::Server(_) => facts.end.layout.name().to_owned(),
@@ -120,20 +128,28 @@ fn complete(facts: &Facts<'_>) -> Complete {
     let height = facts.announced.current_height;
     let block =
         (height > 0).then(|| watch.seen(&key::header(height))).flatten().filter(|block| !block.delete);
-    let hash = block.map(|block| block.sha256.clone());
+    let block = block.map(|block| (block.sha256.clone(), Some(block.version)));
     if let Some(version) = facts.end.pinned_version {
         let base = facts.base.map(|base| &base.manifest).filter(|base| base.complete_height == height);
-        let hash = hash.or_else(|| base.and_then(|base| base.complete_hash.clone()));
-        return Complete { version, height: if hash.is_some() { height } else { 0 }, hash };
+        let known = base.and_then(|base| Some((base.complete_hash.clone()?, base.block_version)));
+        let (hash, block_version) = block.or(known).unzip();
+        let height = if hash.is_some() { height } else { 0 };
+        return Complete { version, height, hash, block_version: block_version.flatten() };
     }
     match (block, facts.base) {
-        (Some(block), _) => Complete { version: block.version, height, hash },
+        (Some((hash, version)), _) => Complete {
+            version: version.unwrap_or(facts.end.since),
+            height,
+            hash: Some(hash),
+            block_version: version,
+        },
         (None, Some(base)) => Complete {
             version: base.manifest.complete_version,
             height: base.manifest.complete_height,
             hash: base.manifest.complete_hash.clone(),
+            block_version: base.manifest.block_version,
         },
-        (None, None) => Complete { version: facts.end.since, height: 0, hash: None },
+        (None, None) => Complete { version: facts.end.since, height: 0, hash: None, block_version: None },
     }
 }
 
@@ -154,12 +170,17 @@ fn tip(facts: &Facts<'_>) -> u64 {
 }
 
 fn deletes(facts: &Facts<'_>, increment: bool) -> Deletes {
+    let rules = if facts.sure { Deletes::Exact } else { Deletes::Derived };
     if let Some(said) = facts.end.deletes.as_deref().filter(|said| !said.is_empty()) {
-        return Deletes::from_name(said).unwrap_or(Deletes::Unknown);
+        return Deletes::from_name(said).unwrap_or(Deletes::Unknown).min(rules);
     }
     // A full stream holds no key that is gone, so there is none to lose. An increment from Badger's own RPC lacks what compaction
-    // has purged, unless everything was compared.
-    if !increment || facts.question.exact { Deletes::Exact } else { Deletes::Unknown }
+    // has purged, unless everything was compared; what belongs to blocks follows from tip and marks.
+    match facts.base {
+        _ if !increment || facts.question.exact => Deletes::Exact,
+        Some(base) if base.manifest.complete_height > 0 => Deletes::Derived,
+        _ => Deletes::Unknown,
+    }
 }
 
 fn notes(facts: &Facts<'_>, deletes: Deletes) -> Vec<String> {

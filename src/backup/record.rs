@@ -1,22 +1,24 @@
 //! The blocking half of a backup: it owns the unfinished files, decides whether what came is what was promised, and names them.
 
 use super::describe::{Facts, describe};
+use super::graves::{Graves, burial, bury_gone, list_live};
 use super::session::{Local, Question};
 use super::{Backup, Options, Output, SharedWriter};
 use crate::base::durable::{FileLock, PartFile, Replace, require_space, write_file};
 use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
-use crate::entry::{Entry, META_DELETE, Sink, Source};
+use crate::entry::{Entry, Sink, Source};
 use crate::error::{Error, Result};
-use crate::evnode::key;
-use crate::flow::increment::{Base, Ledger, bury, compare, settle};
+use crate::evnode::{families, key};
+use crate::flow::gone::{Gone, Standing};
+use crate::flow::increment::{Base, compare, settle};
 use crate::flow::intake::{Arrivals, Out, Recorded, Recorder};
 use crate::flow::merge::{Merge, Ordered};
 use crate::flow::segment::sorted;
 use crate::flow::sort::Sorter;
 use crate::flow::target::parent;
 use crate::flow::watch::Watch;
-use crate::format::{FileInput, FrameSink, Writer};
+use crate::format::{FileInput, FrameSink as _, Writer};
 use crate::repo::keys::KeysWriter;
 use crate::repo::manifest::{Keys, Kind, Manifest};
 use crate::repo::{catalog, pair};
@@ -109,10 +111,13 @@ pub(super) struct Record {
     notes: Vec<String>,
     progress: Progress,
     announced: Announced,
+    standing: Standing,
+    /// Do ev-node's rules say for certain which keys of the block families are gone?
+    sure: bool,
     started: jiff::Timestamp,
 }
 
-type KeysFile = KeysWriter<PartFile>;
+pub(super) type KeysFile = KeysWriter<PartFile>;
 
 impl Record {
     pub(super) fn new(
@@ -124,7 +129,8 @@ impl Record {
         progress: Progress,
     ) -> Self {
         let (announced, started) = (Announced::default(), jiff::Timestamp::now());
-        Self { target, options, base, question, notes, progress, announced, started }
+        let (standing, sure) = (Standing::default(), true);
+        Self { target, options, base, question, notes, progress, announced, standing, sure, started }
     }
 
     pub(super) fn question(&self) -> &Question {
@@ -209,8 +215,14 @@ impl Record {
         asked || base.map_or(self.announced.current_height == 0, |keys| keys.all)
     }
 
+    /// Must deletes of the block families be derived? A store keeps its tombstones.
+    fn derives(&self) -> bool {
+        self.announced.pinned_version.is_none() || self.announced.reuses_versions
+    }
+
     fn watch(&self, keys: Option<Sorter>) -> Watch {
-        let mut wanted = vec![key::TIP.to_vec(), key::PRUNED_BLOCKS.to_vec()];
+        let marks = [key::PRUNED_BLOCKS, families::PRUNED_STATES, families::PRUNED_EXECMETA];
+        let mut wanted: Vec<_> = [key::TIP].into_iter().chain(marks).map(<[u8]>::to_vec).collect();
         let base = self.base.as_ref().map(|base| base.manifest.complete_height);
         for height in
             [Some(self.announced.current_height), base].into_iter().flatten().filter(|height| *height > 0)
@@ -232,7 +244,10 @@ impl Record {
         let (scratch, progress) = (self.target.scratch(), self.progress.clone());
         let collects = keys.is_some() || self.base.is_some();
         let sorter = || Sorter::new(&scratch, SORT_MEMORY, &progress);
-        let watch = self.watch(collects.then(sorter));
+        let mut watch = self.watch(collects.then(sorter));
+        if let Some(base) = self.base.as_ref().filter(|_| self.derives()) {
+            watch = watch.touching(base.manifest.highest_height, sorter());
+        }
         let mut listed = sorter();
         let base = self.base.clone();
         let (announced, since) = (self.announced.clone(), self.question.since);
@@ -245,22 +260,24 @@ impl Record {
         if let Some(base) = &base {
             check_base(base, &announced, &end, recorder.watch(), &self.question)?;
         }
+        let before = base.as_ref().map(standing_of);
+        self.standing = standing(before, &announced, &end, recorder.watch());
         let changed = recorder.watch().take_keys().map(Sorter::finish).transpose()?;
+        let touched = recorder.watch().take_touched().map(Sorter::finish).transpose()?;
+        // Who may give out a version twice lists its keys, and be it none.
+        let lists = any_listed || (announced.reuses_versions && self.question.proof.is_some());
         let base_keys = base.as_ref().map(Base::keys).transpose()?.flatten();
-        match (base, base_keys, changed) {
+        let mut buried = 0;
+        match (&base, base_keys, changed) {
             (Some(base), Some(mut base_keys), Some(mut changed)) => {
-                let mut listed = if any_listed { Some(listed.finish()?) } else { None };
+                let mut listed = if lists { Some(listed.finish()?) } else { None };
                 let listed = listed.as_mut().map(|listed| &mut **listed as &mut dyn Source);
-                let version = burial(&base, &announced, &end, recorder.watch());
+                let version = burial(base, &announced, &end, recorder.watch());
                 let mut graves = Graves::new(recorder, version, keys);
-                settle(&base, &mut base_keys, &mut *changed, listed, &mut graves, &progress)?;
-                let (back, buried) = graves.finish();
-                recorder = back;
-                if buried > 0 {
-                    self.notes.push(format!("{buried} deletes that the stream did not carry were added"));
-                }
+                settle(base, &mut base_keys, &mut *changed, listed, &mut graves, &progress)?;
+                (recorder, buried) = graves.finish();
             }
-            (Some(base), None, _) if any_listed => {
+            (Some(base), None, _) if lists => {
                 return Err(Error::missing(
                     "expected the base's keys file, from which deletes follow, found none",
                 )
@@ -273,6 +290,19 @@ impl Record {
                 }
             }
             _ => {}
+        }
+        if let (Some(base), Some(before), Some(touched)) = (&base, before, touched) {
+            let gone = Gone::between(&before, &self.standing);
+            self.sure = gone.sure;
+            // Above the base in any case: blocks that were pruned do not come back.
+            let version = burial(base, &announced, &end, recorder.watch());
+            let version = version.max(base.manifest.last_version.saturating_add(1));
+            let more;
+            (recorder, more) = bury_gone(recorder, &gone, touched, version, sorter())?;
+            buried += more;
+        }
+        if buried > 0 {
+            self.notes.push(format!("{buried} deletes that the stream did not carry were added"));
         }
         Ok((recorder.finish()?, end))
     }
@@ -295,6 +325,7 @@ impl Record {
         check_tip(&self.announced, recorder.watch())?;
         check_base(&base, &self.announced, &end, recorder.watch(), &self.question)?;
         let watch = recorder.finish()?.watch;
+        self.standing = standing(None, &self.announced, &end, &watch);
         let layout = watch.tally().layout();
         let input = FileInput::from_file(spool, scratch.folder())?;
         let sources = sorted(&input, layout, "the source", &scratch, SORT_MEMORY, &progress)?;
@@ -326,6 +357,8 @@ impl Record {
             end,
             recorded,
             keys,
+            standing: self.standing,
+            sure: self.sure,
             notes: &self.notes,
             started: self.started,
             elapsed_s: self.progress.state().elapsed_s,
@@ -366,6 +399,22 @@ fn backup(path: PathBuf, manifest: &Manifest) -> Backup {
         elapsed_s: manifest.elapsed_s,
         source: manifest.source.clone(),
         notes: manifest.notes.clone(),
+    }
+}
+
+fn standing_of(base: &Base) -> Standing {
+    let Manifest { tip_height, highest_height, pruned, .. } = base.manifest;
+    Standing { tip: tip_height, highest: highest_height, pruned }
+}
+
+/// How far the chain goes with this stream; `before` it, where it is an increment.
+fn standing(before: Option<Standing>, announced: &Announced, end: &Final, watch: &Watch) -> Standing {
+    let before = before.unwrap_or_default();
+    let seen = watch.seen(key::TIP).filter(|tip| !tip.delete).and_then(|tip| tip.height);
+    Standing {
+        tip: seen.or(end.tip_height).unwrap_or(announced.current_height),
+        highest: before.highest.max(watch.highest()),
+        pruned: watch.pruned(before.pruned),
     }
 }
 
@@ -465,70 +514,5 @@ fn check_base(
             "the source does not send block {height} of version {}",
             manifest.complete_version
         ))),
-    }
-}
-
-/// At which version a key is buried that is gone without a trace: what the segment is complete to, so that whoever shows its entries
-/// at that version shows that it is gone. [`bury`] puts it above the key's own version in any case.
-///
-/// Never higher: ranges are read at different moments, and a key that was found gone may have been written again before the last one
-/// was read. Such a write lies above the announced block; where there are no blocks, above the first version after the base's, since the
-/// delete itself took one.
-fn burial(base: &Base, announced: &Announced, end: &Final, watch: &Watch) -> u64 {
-    let tip = watch.seen(&key::header(announced.current_height)).filter(|header| !header.delete);
-    let tip = tip.map(|header| header.version);
-    let last = base.manifest.last_version;
-    let unproven = end.last_version.clamp(last, last.saturating_add(1));
-    end.pinned_version.or(tip).unwrap_or(unproven).max(base.manifest.complete_version)
-}
-
-/// Lists what is live, of which `changed` has the newest version of each key first.
-fn list_live(changed: &mut dyn Source, keys: &mut KeysFile) -> Result<()> {
-    let mut last: Option<Vec<u8>> = None;
-    while changed.advance()? {
-        let entry = changed.entry();
-        if last.as_deref() == Some(entry.key) {
-            continue;
-        }
-        last = Some(entry.key.to_vec());
-        if entry.meta & META_DELETE == 0 {
-            keys.put(entry.key, entry.version, entry.value.try_into().map_or(0, u64::from_le_bytes))?;
-        }
-    }
-    Ok(())
-}
-
-/// Lists what is live and buries what is gone, behind the stream and in a run of its own.
-struct Graves<'a, 'k> {
-    recorder: Recorder<'a>,
-    version: u64,
-    id: u32,
-    keys: Option<&'k mut KeysFile>,
-    buried: u64,
-}
-
-impl<'a, 'k> Graves<'a, 'k> {
-    fn new(mut recorder: Recorder<'a>, version: u64, keys: Option<&'k mut KeysFile>) -> Self {
-        let id = recorder.watch().tally().highest_id().saturating_add(1);
-        Self { recorder, version, id, keys, buried: 0 }
-    }
-
-    fn finish(self) -> (Recorder<'a>, u64) {
-        (self.recorder, self.buried)
-    }
-}
-
-impl Ledger for Graves<'_, '_> {
-    fn live(&mut self, key: &[u8], version: u64, hash: u64) -> Result<()> {
-        self.keys.as_deref_mut().map_or(Ok(()), |keys| keys.put(key, version, hash))
-    }
-
-    fn gone(&mut self, key: &[u8], version: u64) -> Result<()> {
-        self.buried += 1;
-        let old = Entry { key, version, ..Entry::default() };
-        let recorder = &mut self.recorder;
-        let mut writer = Box::new(Writer::new(self.id, |frame: &mut Vec<u8>| recorder.frame(frame)));
-        bury(&old, self.version, &mut *writer)?;
-        writer.finish()
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::flow::increment::Base;
 use crate::flow::intake::Arrivals;
 use crate::flow::{datastore, serving, work};
-use crate::rpc::{self, Announced, Connect, Event, Final, Layout, Outlet, Request};
+use crate::rpc::{self, Announced, Connect, Event, Final, Layout, Listed, Outlet, Request};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,8 +41,9 @@ impl Question {
         };
         let manifest = &base.manifest;
         // A source without ids is Badger's own RPC: where its blocks do not say what is complete, only comparing everything does.
-        let badgers_own = manifest.store_id.is_none();
-        let exact = options.exact.unwrap_or(badgers_own && manifest.complete_height == 0);
+        let badgers_own = manifest.store_id.is_none() && !manifest.pinned;
+        let unproven = badgers_own || manifest.reuses_versions;
+        let exact = options.exact.unwrap_or(unproven && manifest.complete_height == 0);
         if exact && !manifest.keys.as_ref().is_some_and(|keys| keys.all) {
             return Err(Error::invalid("expected a base that lists all its keys, found one that does not")
                 .at_path(&base.path)
@@ -64,6 +65,7 @@ impl Question {
             height: manifest.complete_height,
             hash: bytes(&manifest.complete_hash),
             version: manifest.last_version,
+            block_version: manifest.block_version.unwrap_or(0),
         });
         Ok(Self { since, proof, exact })
     }
@@ -171,7 +173,12 @@ fn from_datastore(path: &Path, record: Record, progress: &Progress) -> Result<Ba
     std::thread::scope(|threads| {
         let datastore = &*datastore;
         let answering = threads.spawn(move || {
-            let mut outlet = Handed { sender, announced: Announced::default(), since: question.since };
+            let mut outlet = Handed {
+                sender,
+                announced: Announced::default(),
+                since: question.since,
+                progress: progress.clone(),
+            };
             serving::answer(datastore, question.since, question.proof.as_ref(), &mut outlet, progress)
         });
         let recorded = record.run_announced(&mut Local(receiver), progress);
@@ -195,6 +202,7 @@ struct Handed {
     sender: mpsc::SyncSender<Handover>,
     announced: Announced,
     since: u64,
+    progress: Progress,
 }
 
 impl Handed {
@@ -213,14 +221,14 @@ impl Outlet for Handed {
         self.send(Handover::Event(Event::Chunk(bytes)))
     }
 
-    fn listed(&mut self, keys: Vec<Bytes>) -> Result<()> {
+    fn listed(&mut self, keys: Vec<Listed>) -> Result<()> {
         self.send(Handover::Event(Event::Listed(keys)))
     }
 
     fn end(&mut self, last_version: u64) -> Result<()> {
         let end = Final {
             layout: Layout::F,
-            since: self.since,
+            since: self.announced.since.unwrap_or(self.since),
             last_version,
             current_height: self.announced.current_height,
             pinned_version: self.announced.pinned_version,
@@ -232,8 +240,8 @@ impl Outlet for Handed {
         self.send(Handover::Event(Event::End(end)))
     }
 
-    fn cancelled(&self) -> bool {
-        false
+    fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 }
 

@@ -37,4 +37,4 @@ mod wal;
 mod writer;
 
 pub use check::{Checked, Damage, Part, check};
-pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
+pub use writer::{Built, Look, VALUE_THRESHOLD, Writer, WriterOptions, look};

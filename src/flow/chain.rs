@@ -6,6 +6,7 @@
 
 use super::checks::{self, Level};
 use super::finding::{Finding, refuse};
+use super::index::WithoutOrphans;
 use super::merge::{Merge, Named, Ordered};
 use super::segment::Segment;
 use super::torn::StandIns;
@@ -97,13 +98,15 @@ impl Chain {
         Ok(findings)
     }
 
-    /// All entries in one order, each key and version once; fails where two segments disagree.
+    /// All entries in one order, each key and version once; fails where two segments disagree. Index entries [go](super::index) with
+    /// their blocks.
     pub fn source(&self, scratch: &Scratch, memory: usize, progress: &Progress) -> Result<Box<dyn Source>> {
         let mut sources = Vec::new();
         for segment in &self.segments {
             sources.extend(segment.sorted(scratch, memory, progress)?);
         }
-        Ok(Box::new(Ordered::new(Merge::in_passes(sources, scratch, progress)?)))
+        let merged = Ordered::new(Merge::in_passes(sources, scratch, progress)?);
+        Ok(Box::new(WithoutOrphans::new(merged, scratch, progress)))
     }
 
     /// The same for a store, which shows what the chain is complete to: with the tip of that moment.
@@ -134,13 +137,12 @@ impl Chain {
         Ok(Box::new(Merge::new(vec![Named::new("the chain", source), tip])))
     }
 
-    /// Where entries above the complete version may be torn, what to say of it.
-    pub fn torn_note(&self) -> Option<String> {
+    /// Where entries above the complete version may be torn, what to say of it, and what becomes of them.
+    pub fn torn_note(&self, then: &str) -> Option<String> {
         let (complete, last) = (self.complete_version()?, self.last_version());
         (last > complete).then(|| {
             format!(
-                "complete up to version {complete}, height {}: entries above it, up to version {last}, may be torn; \
-                 they are kept and show once an increment completes them",
+                "complete up to version {complete}, height {}: entries above it, up to version {last}, may be torn; {then}",
                 self.newest().map_or(0, |newest| newest.complete_height)
             )
         })
@@ -189,8 +191,13 @@ fn without_doubles(segments: Vec<Segment>) -> (Vec<Segment>, Vec<Finding>) {
         let same = once.iter().any(|other| {
             let one_file =
                 std::fs::canonicalize(other.path()).ok() == std::fs::canonicalize(segment.path()).ok();
+            // Increments without news may have the same bytes, or none.
+            let run = |segment: &Segment| segment.manifest().map(|manifest| manifest.run_id.clone());
             one_file
-                || (other.sha256().is_some() && other.sha256() == segment.sha256() && segment.bytes() > 0)
+                || (other.sha256().is_some()
+                    && other.sha256() == segment.sha256()
+                    && run(other) == run(&segment)
+                    && segment.bytes() > 0)
         });
         if same {
             let text = "this segment was given twice and is read once";

@@ -3,6 +3,7 @@
 use crate::entry::Datastore;
 use crate::error::{Error, Result};
 use crate::store::Store;
+use std::io::Read;
 use std::path::Path;
 
 /// What keeps the entries in a directory.
@@ -34,12 +35,23 @@ impl Engine {
     pub fn of(path: &Path) -> Option<Self> {
         if Store::is_store(path) {
             Some(Engine::RocksDb)
-        } else if path.join("MANIFEST").is_file() && path.join("KEYREGISTRY").is_file() {
+        } else if is_badger(path) {
             Some(Engine::Badger)
         } else {
             None
         }
     }
+}
+
+/// A MANIFEST of Badger's, or whatever one beside a KEYREGISTRY: Badger makes that only when it first opens a directory.
+fn is_badger(path: &Path) -> bool {
+    let manifest = path.join("MANIFEST");
+    let begins = |path: &Path| {
+        let mut magic = [0; 4];
+        std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+            && magic == *b"Bdgr"
+    };
+    manifest.is_file() && (path.join("KEYREGISTRY").is_file() || begins(&manifest))
 }
 
 /// Opens a datastore for reading.

@@ -135,7 +135,8 @@ impl<'a> Peek<'a> {
 /// Goes through the base's keys and those that the stream changed, and says of each whether it is live afterwards.
 ///
 /// `base` and `changed` yield a key, its newest version and the 8 bytes of its content hash; `listed`, where the source lists its
-/// live keys, yields only keys. A key whose version did not grow although its content changed was written under a reused version.
+/// live keys, yields only keys, and their newest versions where it says them. A key whose version did not grow although its content
+/// changed was written under a reused version, and so was a key that the base should have, and has not.
 pub fn settle(
     base: &Base,
     base_keys: &mut dyn Source,
@@ -162,13 +163,18 @@ pub fn settle(
         let key = if in_old { old.key() } else { new.key() }.unwrap_or_default();
         let is_listed = match &mut listed {
             // A source lists no keys of the block families: tip and pruning marks say which of those are live.
-            Some(listed) if !is_block_family(key) => pass_to(listed, key, base)?,
+            Some(listed) if !is_block_family(key) => {
+                let expected = if in_new { new.source.entry() } else { old.source.entry() };
+                pass_to(listed, &expected, base)?
+            }
             _ => true,
         };
         if in_new {
             let entry = new.source.entry();
             if in_old {
                 not_reused(base, &old.source.entry(), &entry)?;
+            } else {
+                not_missed(base, &entry)?;
             }
             if !entry.is_delete() {
                 ledger.live(entry.key, entry.version, hash_of(&entry))?;
@@ -193,10 +199,20 @@ pub fn settle(
 }
 
 /// Moves the listed keys up to `key`; is it there? A listed key that neither the base nor the stream has is one the base missed.
-fn pass_to(listed: &mut Peek<'_>, key: &[u8], base: &Base) -> Result<bool> {
+fn pass_to(listed: &mut Peek<'_>, expected: &Entry<'_>, base: &Base) -> Result<bool> {
     match listed.key() {
-        Some(at) if at < key => Err(unknown(base, at)),
-        Some(at) if at == key => listed.next().map(|()| true),
+        Some(at) if at < expected.key => Err(unknown(base, at)),
+        Some(at) if at == expected.key => {
+            let found = listed.source.entry().version;
+            if found != 0 && found != expected.version {
+                return Err(base.mismatch(format!(
+                    "the source holds key {} at version {found}, base and increment have it at {}: it has reused its versions",
+                    expected.key.escape_ascii(),
+                    expected.version
+                )));
+            }
+            listed.next().map(|()| true)
+        }
         _ => Ok(false),
     }
 }
@@ -206,6 +222,20 @@ fn unknown(base: &Base, key: &[u8]) -> Error {
         "the source holds key {}, which neither the base nor the increment has",
         key.escape_ascii()
     ))
+}
+
+/// A live key that the base does not have, at a version that the base is complete to, is of a later time: a tombstone of the base may
+/// hide it.
+fn not_missed(base: &Base, new: &Entry<'_>) -> Result<()> {
+    if new.is_delete() || new.version > base.manifest.complete_version {
+        return Ok(());
+    }
+    Err(base.mismatch(format!(
+        "key {} is new at version {}, though the base is complete to version {}: the source has reused its versions",
+        new.key.escape_ascii(),
+        new.version,
+        base.manifest.complete_version
+    )))
 }
 
 fn hash_of(entry: &Entry<'_>) -> u64 {
@@ -265,7 +295,9 @@ pub fn compare(
                 skip = before.version == entry.version;
                 known = before.version;
                 old.next()?;
-            } else if entry.is_delete() && entry.version <= base.manifest.last_version {
+            } else if !entry.is_delete() {
+                not_missed(base, &entry)?;
+            } else if entry.version <= base.manifest.last_version {
                 // A tombstone of before the base, which does without the key: it would come again in every increment.
                 skip = true;
             }

@@ -163,7 +163,7 @@ impl Incoming<'_> {
             Event::Listed(keys) => {
                 self.any_listed = true;
                 for key in keys {
-                    self.listed.put(Entry { key: &key, ..Entry::default() })?;
+                    self.listed.put(Entry { key: &key.key, version: key.version, ..Entry::default() })?;
                 }
             }
             Event::End(end) => self.end = Some(end),

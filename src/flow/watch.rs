@@ -4,8 +4,9 @@ use super::sort::Sorter;
 use crate::base::checksum::{content_hash, sha256_hex};
 use crate::entry::{Entry, META_DELETE};
 use crate::error::Result;
-use crate::evnode::key;
+use crate::evnode::{families, key};
 use crate::format::{Piece, Tally, Tap};
+use crate::repo::manifest::Pruned;
 
 /// The newest entry of a key that is looked for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -14,7 +15,7 @@ pub struct Seen {
     pub version: u64,
     /// SHA-256 of its value, as hex.
     pub sha256: String,
-    /// Its value, where it is a height.
+    /// Its value, where it is a height or a pruning mark.
     pub height: Option<u64>,
     /// The entry is a delete.
     pub delete: bool,
@@ -27,6 +28,8 @@ pub struct Watch {
     keys: Option<Sorter>,
     families: bool,
     last: (u32, Vec<u8>),
+    highest: u64,
+    touched: Option<(Sorter, u64)>,
 }
 
 impl Watch {
@@ -34,7 +37,15 @@ impl Watch {
     /// families too.
     pub fn new(wanted: Vec<Vec<u8>>, keys: Option<Sorter>, families: bool) -> Self {
         let wanted = wanted.into_iter().map(|key| (key, None)).collect();
-        Self { tally: Tally::new(), wanted, keys, families, last: (0, Vec::new()) }
+        let tally = Tally::new();
+        Self { tally, wanted, keys, families, last: (0, Vec::new()), highest: 0, touched: None }
+    }
+
+    /// Also takes the keys of heights up to `top` that pass, in the order of their coming.
+    #[must_use]
+    pub fn touching(mut self, top: u64, sorter: Sorter) -> Self {
+        self.touched = Some((sorter, top));
+        self
     }
 
     /// What the bytes hold.
@@ -52,6 +63,47 @@ impl Watch {
         self.keys.take()
     }
 
+    /// The keys that [`touching`](Self::touching) took; they can be taken once.
+    pub fn take_touched(&mut self) -> Option<Sorter> {
+        self.touched.take().map(|(sorter, _)| sorter)
+    }
+
+    /// The highest height of a header, data, signature or state that passed and is no delete.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// How far the source has pruned, where its marks passed; else what is known from `before`.
+    pub fn pruned(&self, before: Pruned) -> Pruned {
+        let mark = |key: &[u8], before| {
+            let seen = self.seen(key).filter(|seen| !seen.delete);
+            seen.and_then(|seen| seen.height).unwrap_or(before)
+        };
+        Pruned {
+            blocks: mark(key::PRUNED_BLOCKS, before.blocks),
+            states: mark(families::PRUNED_STATES, before.states),
+            execmeta: mark(families::PRUNED_EXECMETA, before.execmeta),
+        }
+    }
+
+    fn touch(&mut self, entry: &Entry<'_>) -> Result<()> {
+        if !key::is_block_family(entry.key) {
+            return Ok(());
+        }
+        if !entry.is_delete()
+            && let Some(height) = families::block_height(entry.key)
+        {
+            self.highest = self.highest.max(height);
+        }
+        let Some((sorter, top)) = &mut self.touched else { return Ok(()) };
+        let height = families::height_of(entry.key);
+        // The keys of some execution records do not say their height.
+        if height.map_or_else(|| families::is_execmeta(entry.key), |height| height <= *top) {
+            sorter.put(Entry { key: entry.key, ..Entry::default() })?;
+        }
+        Ok(())
+    }
+
     fn look(&mut self, entry: &Entry<'_>) {
         for (wanted, seen) in &mut self.wanted {
             let newer = seen.as_ref().is_none_or(|seen| seen.version < entry.version);
@@ -59,7 +111,7 @@ impl Watch {
                 *seen = Some(Seen {
                     version: entry.version,
                     sha256: sha256_hex(entry.value),
-                    height: key::height(entry.value),
+                    height: families::mark(entry.key, entry.value),
                     delete: entry.is_delete(),
                 });
             }
@@ -107,6 +159,7 @@ impl Tap for Watch {
     fn entry(&mut self, entry: &Entry<'_>, stream_id: u32, place: Piece) -> Result<()> {
         self.tally.entry(entry, stream_id, place)?;
         self.look(entry);
+        self.touch(entry)?;
         self.collect(entry, stream_id)
     }
 }

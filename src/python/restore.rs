@@ -14,6 +14,7 @@ pub(crate) struct Given {
     paths: Vec<PathBuf>,
     dest: PathBuf,
     engine: Option<String>,
+    history: bool,
     at_height: Option<u64>,
     overwrite: bool,
     keep_replaced: bool,
@@ -22,7 +23,7 @@ pub(crate) struct Given {
     memory_mib: usize,
 }
 
-/// A job that restores a chain.
+/// A job that restores a chain or copies a datastore.
 #[pyfunction]
 #[pyo3(name = "restore")]
 pub(crate) fn restore_verb(options: Given) -> Job {
@@ -30,6 +31,7 @@ pub(crate) fn restore_verb(options: Given) -> Job {
         paths: options.paths,
         dest: options.dest,
         engine: options.engine,
+        history: options.history,
         at_height: options.at_height,
         overwrite: options.overwrite,
         keep_replaced: options.keep_replaced,

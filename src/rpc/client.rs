@@ -6,7 +6,7 @@ use super::rate::Bucket;
 use super::status::{chain, from_status, reason, said};
 use super::tls::Tls;
 use super::wire::{
-    self, Announced, AnyCodec, BACKUP, Base, Event, Final, MAX_MESSAGE, Read, announced, final_of,
+    self, Announced, AnyCodec, BACKUP, Base, Event, Final, MAX_MESSAGE, Read, announced, final_of, listed,
 };
 use crate::error::{Error, Kind, Result};
 use crate::proto::any_layout::{AnyMetadata, AnyRequest};
@@ -434,7 +434,7 @@ impl Incoming {
                         self.state = State::Ending(end);
                     }
                     if !message.listed.is_empty() {
-                        return Ok(Event::Listed(std::mem::take(&mut message.listed)));
+                        return Ok(Event::Listed(listed(&mut message)?));
                     }
                 }
                 Some(Read::Damaged(why)) => return Err(not_a_message(&why)),

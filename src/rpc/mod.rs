@@ -33,4 +33,4 @@ pub use client::{Client, Connect, DAMAGED_HINT, Incoming, Request, connect};
 pub use outlet::{Handler, Outlet};
 pub use server::{DEFAULT_SERVE_PORT, Listen, Server, listen};
 pub use tls::Tls;
-pub use wire::{Announced, Base, Event, Final, Layout};
+pub use wire::{Announced, Base, Event, Final, Layout, Listed};

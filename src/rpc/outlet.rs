@@ -2,8 +2,9 @@
 
 use super::rate::Bucket;
 use super::status::to_status;
-use super::wire::Announced;
+use super::wire::{Announced, Listed};
 use crate::base::checksum::Sha256;
+use crate::base::progress::{CancelOnDrop, Progress};
 use crate::error::{Error, Result};
 use crate::proto::evnode::backup_response::Response as Payload;
 use crate::proto::evnode::{BackupMetadata, BackupRequest, BackupResponse};
@@ -65,13 +66,13 @@ pub trait Outlet {
     fn chunk(&mut self, bytes: Bytes) -> Result<()>;
 
     /// Sends live keys outside the block families.
-    fn listed(&mut self, keys: Vec<Bytes>) -> Result<()>;
+    fn listed(&mut self, keys: Vec<Listed>) -> Result<()>;
 
     /// Completes the backup. The final message, with the digest of all chunks, leaves when the handler returns without an error.
     fn end(&mut self, last_version: u64) -> Result<()>;
 
-    /// Is nobody waiting for this any more? For handlers that work long between two chunks.
-    fn cancelled(&self) -> bool;
+    /// Says by [`Progress::check`] when nobody waits for this any more: for handlers that work long between two chunks.
+    fn progress(&self) -> Progress;
 }
 
 /// What goes from the thread to the stream.
@@ -105,12 +106,14 @@ pub(crate) struct Outgoing {
     small: BytesMut,
     rate: Option<Arc<Bucket>>,
     bytes: u64,
+    progress: Progress,
 }
 
 impl Outgoing {
     /// To be called on the runtime that serves.
     pub(crate) fn new(since: u64, rate: Option<Arc<Bucket>>, end: CancellationToken) -> (Self, Steps) {
         let (steps, receiver) = mpsc::channel(QUEUE);
+        let progress = Progress::new();
         let this = Self {
             steps,
             end: end.clone(),
@@ -121,8 +124,9 @@ impl Outgoing {
             small: BytesMut::new(),
             rate,
             bytes: 0,
+            progress: progress.clone(),
         };
-        (this, Steps { receiver, end })
+        (this, Steps { receiver, end, wanted: progress.cancel_on_drop() })
     }
 
     /// Chunk bytes that were taken.
@@ -163,7 +167,7 @@ impl Outgoing {
         if let Some(rate) = &self.rate {
             let mut wait = rate.take(bytes.len());
             while !wait.is_zero() {
-                if self.cancelled() {
+                if self.steps.is_closed() || self.end.is_cancelled() {
                     return Err(Error::cancelled());
                 }
                 let nap = wait.min(NAP);
@@ -200,12 +204,13 @@ impl Outlet for Outgoing {
         }
         let message = BackupMetadata {
             current_height: first.current_height,
-            since_version: self.since,
+            since_version: first.since.unwrap_or(self.since),
             pinned_version: first.pinned_version,
             store_id: first.store_id,
             estimated_bytes: first.estimated_bytes,
             tip_height: first.tip_height,
             deletes: first.deletes,
+            reuses_versions: first.reuses_versions,
             ..BackupMetadata::default()
         };
         self.state = State::Begun(message.clone());
@@ -228,7 +233,7 @@ impl Outlet for Outgoing {
         Ok(())
     }
 
-    fn listed(&mut self, keys: Vec<Bytes>) -> Result<()> {
+    fn listed(&mut self, keys: Vec<Listed>) -> Result<()> {
         let first = self.begun()?;
         let bare = BackupMetadata {
             current_height: first.current_height,
@@ -236,22 +241,27 @@ impl Outlet for Outgoing {
             ..BackupMetadata::default()
         };
         self.flush()?;
-        let mut list = Vec::new();
+        let mut list: (Vec<Bytes>, Vec<u64>) = Default::default();
         let mut size = 0;
-        let send = |list: Vec<Bytes>| {
-            self.send(Step::Message(Payload::Metadata(BackupMetadata { listed: list, ..bare.clone() })))
+        let send = |(listed, mut listed_versions): (Vec<Bytes>, Vec<u64>)| {
+            if listed_versions.iter().all(|version| *version == 0) {
+                listed_versions.clear();
+            }
+            let message = BackupMetadata { listed, listed_versions, ..bare.clone() };
+            self.send(Step::Message(Payload::Metadata(message)))
         };
-        for key in keys {
-            // Five bytes at most of tag and length for keys below 1 MiB.
-            let cost = key.len() + 5;
-            if size + cost > LARGEST_LIST && !list.is_empty() {
+        for Listed { key, version } in keys {
+            // Five bytes at most of tag and length for keys below 1 MiB, ten of the version.
+            let cost = key.len() + 15;
+            if size + cost > LARGEST_LIST && !list.0.is_empty() {
                 send(std::mem::take(&mut list))?;
                 size = 0;
             }
             size += cost;
-            list.push(key);
+            list.0.push(key);
+            list.1.push(version);
         }
-        if list.is_empty() { Ok(()) } else { send(list) }
+        if list.0.is_empty() { Ok(()) } else { send(list) }
     }
 
     fn end(&mut self, last_version: u64) -> Result<()> {
@@ -267,14 +277,16 @@ impl Outlet for Outgoing {
         Ok(())
     }
 
-    fn cancelled(&self) -> bool {
-        self.steps.is_closed() || self.end.is_cancelled()
+    fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 }
 
 /// The receiving side before the reply has begun.
 #[derive(Debug)]
 pub(crate) struct Steps {
+    /// Dropped before the receiver: a handler that finds the one gone finds itself cancelled.
+    wanted: CancelOnDrop,
     receiver: mpsc::Receiver<Step>,
     end: CancellationToken,
 }
@@ -296,6 +308,7 @@ impl Steps {
             heartbeat,
             timer: Box::pin(tokio::time::sleep(heartbeat)),
             stopped: Box::pin(self.end.cancelled_owned()),
+            _wanted: self.wanted,
         })
     }
 }
@@ -307,6 +320,8 @@ fn vanished() -> Status {
 /// The stream of one reply. Dropped when the client is gone, which the handler sees at its next call.
 #[derive(Debug)]
 pub(crate) struct Reply {
+    /// Tells the handler when the client is gone, before the receiver does.
+    _wanted: CancelOnDrop,
     first: Option<Step>,
     /// None once the reply has ended.
     steps: Option<mpsc::Receiver<Step>>,

@@ -54,6 +54,17 @@ pub struct Base {
     pub hash: Vec<u8>,
     /// The base's last version.
     pub version: u64,
+    /// The version of that `/0/h/<height>`; 0 when it is not known.
+    pub block_version: u64,
+}
+
+/// A live key outside the block families.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Listed {
+    /// The key.
+    pub key: Bytes,
+    /// The version of its newest entry; 0 when the server does not say.
+    pub version: u64,
 }
 
 /// What a server says before the first byte.
@@ -71,6 +82,11 @@ pub struct Announced {
     pub tip_height: Option<u64>,
     /// How sure it is that deletes are in the stream: `exact`, `derived`, `unknown`; empty when the server does not say.
     pub deletes: String,
+    /// What is left out where that is not what was asked: less, so that versions that were given out twice are not missed. Only a
+    /// sender says so; a receiver learns it from [`Final::since`].
+    pub since: Option<u64>,
+    /// The datastore may give out a version twice, and lists its live keys for an increment.
+    pub reuses_versions: bool,
 }
 
 /// What a server says after the last byte.
@@ -102,7 +118,7 @@ pub enum Event {
     /// The next bytes of the backup stream.
     Chunk(Bytes),
     /// Some of the live keys outside the block families.
-    Listed(Vec<Bytes>),
+    Listed(Vec<Listed>),
     /// All of it has come.
     End(Final),
 }
@@ -117,6 +133,7 @@ pub(crate) fn ask_f(since: u64, base: Option<&Base>) -> AnyRequest {
             base_height: base.height,
             base_hash: base.hash.clone(),
             base_version: base.version,
+            base_block_version: base.block_version,
             ..request
         },
     }
@@ -136,7 +153,21 @@ pub(crate) fn announced(message: AnyMetadata) -> Announced {
         estimated_bytes: message.estimated_bytes,
         tip_height: message.tip_height,
         deletes: message.deletes,
+        since: None,
+        reuses_versions: message.reuses_versions,
     }
+}
+
+/// The keys that a metadata message lists.
+pub(crate) fn listed(message: &mut AnyMetadata) -> Result<Vec<Listed>> {
+    let keys = std::mem::take(&mut message.listed);
+    let versions = std::mem::take(&mut message.listed_versions);
+    if !versions.is_empty() && versions.len() != keys.len() {
+        let (keys, versions) = (keys.len(), versions.len());
+        return Err(Error::damaged(format!("expected {keys} versions of listed keys, found {versions}")));
+    }
+    let versions = versions.into_iter().chain(std::iter::repeat(0));
+    Ok(keys.into_iter().zip(versions).map(|(key, version)| Listed { key, version }).collect())
 }
 
 /// What a metadata message says if it is the final one.
@@ -248,12 +279,29 @@ mod tests {
 
     #[test]
     fn a_request_is_asked_in_either_layout() {
-        let base = Base { store_id: vec![1], height: 2, hash: vec![3], version: 4 };
+        let base = Base { store_id: vec![1], height: 2, hash: vec![3], version: 4, block_version: 5 };
         let f = ask_f(7, Some(&base));
-        assert_eq!((f.f1, f.f2, f.base_height, f.base_version), (7, 0, 2, 4));
+        assert_eq!((f.f1, f.f2, f.base_height, f.base_version, f.base_block_version), (7, 0, 2, 4, 5));
         let t = ask_t(f);
         assert_eq!((t.f1, t.f2, t.base_hash), (0, 7, vec![3]));
         assert_eq!(ask_f(0, None).encode_to_vec(), b"");
+    }
+
+    #[test]
+    fn listed_keys_have_versions_or_none_has() {
+        let keys = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+        let of = |versions: &[u64]| {
+            listed(&mut AnyMetadata {
+                listed: keys.clone(),
+                listed_versions: versions.to_vec(),
+                ..AnyMetadata::default()
+            })
+        };
+        let versions =
+            |found: Result<Vec<Listed>>| found.unwrap().iter().map(|one| one.version).collect::<Vec<_>>();
+        assert_eq!(versions(of(&[])), [0, 0]);
+        assert_eq!(versions(of(&[7, 8])), [7, 8]);
+        assert_eq!(of(&[7]).unwrap_err().code(), "damaged");
     }
 
     #[test]

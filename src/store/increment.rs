@@ -6,10 +6,10 @@ use super::fault::fault;
 use super::fresh::fresh_dir;
 use super::load::{Batch, LoadOptions, NewAbout, Written, ingest, random_id};
 use super::open::{Store, WORK_DIR, mark};
-use super::schema::{entry_key, split_entry_value};
+use super::schema::{Head, entry_key, split_entry_key, split_entry_value};
 use crate::base::durable::{DirLock, remove_tree};
 use crate::base::progress::Progress;
-use crate::entry::{Discards, Entry, META_KEPT, Sink};
+use crate::entry::{Discards, Entry, META_KEPT, OwnedEntry, Sink};
 use crate::error::{Error, Result};
 use rocksdb::{DB, DBRawIterator, ReadOptions};
 use std::path::{Path, PathBuf};
@@ -62,6 +62,11 @@ impl<'a> Increment<'a> {
     /// Has something arrived that copies of the store may lack? See [`Written::late`].
     pub fn is_late(&self) -> bool {
         self.late
+    }
+
+    /// The newest entry that the store has of a key, those that were put since left out.
+    pub fn stored(&mut self, key: &[u8]) -> Result<Option<OwnedEntry>> {
+        self.known.newest(key)
     }
 
     /// Ends: the entries and what the store says of itself are in it, together and durably.
@@ -196,6 +201,25 @@ impl<'a> Known<'a> {
         let same = same || entry.same_but_expired(&stored);
         let bytes = (entry.key.len() + value.len().saturating_sub(head.value_at)) as u64;
         Ok(if same { Found::Same } else { Found::Other { bytes } })
+    }
+
+    fn newest(&mut self, key: &[u8]) -> Result<Option<OwnedEntry>> {
+        entry_key(key, u64::MAX, &mut self.wanted);
+        self.stored.seek(&self.wanted);
+        let Some((stored, value)) = self.stored.item() else {
+            self.stored.status().map_err(|error| fault(error, self.path))?;
+            return Ok(None);
+        };
+        let mut found = Vec::new();
+        let at = |error: Error| error.at_path(self.path);
+        let version = split_entry_key(stored, &mut found).map_err(at)?;
+        if found != key {
+            return Ok(None);
+        }
+        let head = split_entry_value(value).map_err(at)?;
+        let value = value.get(head.value_at..).unwrap_or_default().to_vec();
+        let Head { meta, user_meta, expires_at, .. } = head;
+        Ok(Some(OwnedEntry { key: found, version, value, meta, user_meta, expires_at }))
     }
 
     /// The same key and version with other content.

@@ -8,6 +8,7 @@ the shaped link need root. Misses are printed, not failures: benchmarks are not 
 """
 
 import argparse
+import functools
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import limits
 import link
+import node
 import throughput
 from data import FULL, QUICK, Data
 from measure import Row, table
@@ -68,6 +70,11 @@ def main() -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="evbackup-bench-", dir=given.dir) as folder:
         data = Data(Path(folder), tool)
+
+        @functools.cache
+        def peer() -> Path | None:
+            return given.peer or build_peer(data.folder)
+
         parts: dict[str, Callable[[], list[Row]]] = {
             "start": lambda: limits.start(sizes),
             "backup": lambda: throughput.backup(data, sizes),
@@ -75,8 +82,9 @@ def main() -> None:
             "let-go": lambda: limits.letting_go(data, sizes),
             "medium-memory": lambda: limits.medium_memory(data, sizes),
             "link": lambda: link.integrity(data, sizes),
-            "restore": lambda: throughput.restore(data, sizes, given.peer or build_peer(data.folder)),
+            "restore": lambda: throughput.restore(data, sizes, peer()),
             "small-memory": lambda: limits.small_memory(data, sizes),
+            "beside": lambda: node.beside(data, sizes, peer()),
             "increment": lambda: throughput.increment(data, sizes),
             "large-memory": lambda: limits.large_memory(data, sizes),
         }

@@ -90,10 +90,8 @@ def test_the_owner(full: Backup, tmp_path: Path) -> None:
             evbackup.restore(full, tmp_path / "other", engine="rocksdb", owner=owner)
 
 
-def test_an_engine_has_to_be_said(full: Backup, tmp_path: Path) -> None:
-    with pytest.raises(evbackup.EvbackupError, match="engine"):
-        evbackup.restore(full, tmp_path / "store")
-    with pytest.raises(evbackup.InvalidArgument):
+def test_an_engine_that_is_none_is_refused(full: Backup, tmp_path: Path) -> None:
+    with pytest.raises(evbackup.InvalidArgument, match="engine"):
         evbackup.restore(full, tmp_path / "store", engine="bolt")  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ use evbackup::base::checksum::{crc32c, sha256_hex};
 use evbackup::base::durable::{DirLock, PartDir, PartFile, Replace, private_dir, require_space, write_file};
 use evbackup::error::Result;
 use evbackup::repo::keys::{KeysReader, KeysWriter};
-use evbackup::repo::manifest::{Deletes, FORMAT, IndexBlock, Kind, Manifest};
+use evbackup::repo::manifest::{Deletes, FORMAT, IndexBlock, Kind, Manifest, Pruned};
 use evbackup::repo::pair;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -57,6 +57,10 @@ fn manifest(content: &[u8]) -> Manifest {
         tip_height: 0,
         complete_height: 0,
         complete_hash: None,
+        block_version: None,
+        highest_height: 0,
+        pruned: Pruned::default(),
+        reuses_versions: false,
         source: "test".into(),
         layout: "F".into(),
         started_at: "2026-01-01T00:00:00Z".into(),

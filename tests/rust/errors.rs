@@ -59,8 +59,8 @@ async fn examples(folder: &Path) -> Vec<(Kind, Error, &'static str)> {
     vec![
         (
             Kind::Invalid,
-            fails(restore::Options { engine: None, ..into("dest") }).await,
-            "expected an engine, found none",
+            fails(restore::Options { engine: Some("bolt".into()), ..into("dest") }).await,
+            "expected \"rocksdb\" or \"badger\" as the engine, found \"bolt\"",
         ),
         (
             Kind::Incomplete,

@@ -17,11 +17,12 @@ const LAYERS: [&[&str]; 7] = [
 const VERBS: [&str; 8] = ["apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"];
 
 /// Third-party crates and the only places that may know them: modules, or files of one; `*` is everywhere.
-const ROOMS: [(&str, &[&str]); 31] = [
+const ROOMS: [(&str, &[&str]); 33] = [
     ("bytes", &["rpc", "proto", "flow", "backup"]),
     ("crc32c", &["base"]),
     ("data_encoding", &["*"]),
-    ("getrandom", &["badger", "base", "store", "backup"]),
+    ("ed25519_zebra", &["evnode"]),
+    ("getrandom", &["badger", "base", "store", "evnode", "backup"]),
     ("hyper_util", &["rpc"]),
     ("jiff", &["*"]),
     ("log", &["python"]),
@@ -31,6 +32,7 @@ const ROOMS: [(&str, &[&str]); 31] = [
     ("pyo3", &["python"]),
     ("pyo3_async_runtimes", &["python"]),
     ("pyo3_log", &["python"]),
+    ("rand_core", &["evnode"]),
     ("rocksdb", &["store"]),
     // The pair names the error number of what is there.
     ("rustix", &["base", "repo/pair.rs"]),

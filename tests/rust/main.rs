@@ -2,6 +2,8 @@
 
 /// Badger directories: what real Badger wrote, read to the entry and checked; damaged everywhere.
 mod badger;
+/// Increments of a datastore that prunes, purges and gives its versions out again, against a model of it.
+mod beside;
 /// Verbs killed and dropped at random moments.
 mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.

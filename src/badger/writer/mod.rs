@@ -17,8 +17,11 @@
 //! What Badger cannot hold is refused by name: empty keys and such of more than 65,000 bytes, keys of its own (`!badger!`), values of 1 GiB and
 //! more.
 
+mod look;
 mod tables;
 mod values;
+
+pub use look::{Look, look};
 
 use super::key;
 use super::meta::Value;

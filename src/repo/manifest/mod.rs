@@ -155,6 +155,17 @@ pub struct Keys {
     pub all: bool,
 }
 
+/// How far ev-node had pruned, by its own marks; 0: nothing.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Pruned {
+    /// Blocks up to this height.
+    pub blocks: u64,
+    /// States up to this height.
+    pub states: u64,
+    /// Execution records up to this height.
+    pub execmeta: u64,
+}
+
 /// What is in the manifest. [`encode`](Manifest::encode) and [`decode`](Manifest::decode) check that it does not contradict itself.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
@@ -208,6 +219,18 @@ pub struct Manifest {
     pub complete_height: u64,
     /// SHA-256 of the value of `/0/h/<complete_height>`.
     pub complete_hash: Option<String>,
+    /// The version of `/0/h/<complete_height>`.
+    #[serde(default)]
+    pub block_version: Option<u64>,
+    /// The highest height of a block's key in the chain so far; 0: none.
+    #[serde(default)]
+    pub highest_height: u64,
+    /// How far the source had pruned.
+    #[serde(default)]
+    pub pruned: Pruned,
+    /// May the source give out a version twice?
+    #[serde(default)]
+    pub reuses_versions: bool,
     /// Where it came from, without credentials.
     pub source: String,
     /// The message layout of the RPC (`"F"`, `"T"`), empty without one.
@@ -399,6 +422,10 @@ pub(super) mod tests {
             tip_height: 3,
             complete_height: 2,
             complete_hash: Some("ab".repeat(32)),
+            block_version: Some(8),
+            highest_height: 3,
+            pruned: Pruned::default(),
+            reuses_versions: false,
             source: "http://node:7331".into(),
             layout: "F".into(),
             started_at: "2026-11-22T10:00:00Z".into(),

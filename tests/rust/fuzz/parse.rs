@@ -14,7 +14,7 @@ use evbackup::proto::evnode::BackupRequest;
 use evbackup::repo::keys::{KeysReader, KeysWriter};
 use evbackup::repo::manifest::Manifest;
 use evbackup::repo::pair::manifest_path;
-use evbackup::rpc::{Announced, Base, Outlet};
+use evbackup::rpc::{Announced, Listed, Outlet};
 use evbackup::store::Store;
 use prost::Message;
 use std::io::Read;
@@ -299,7 +299,7 @@ impl Outlet for Collected {
         Ok(())
     }
 
-    fn listed(&mut self, _: Vec<Bytes>) -> Result<()> {
+    fn listed(&mut self, _: Vec<Listed>) -> Result<()> {
         Ok(())
     }
 
@@ -308,8 +308,8 @@ impl Outlet for Collected {
         Ok(())
     }
 
-    fn cancelled(&self) -> bool {
-        false
+    fn progress(&self) -> Progress {
+        Progress::new()
     }
 }
 
@@ -317,14 +317,8 @@ impl Outlet for Collected {
 pub(super) fn request(data: &[u8]) -> Feature {
     let Ok(request) = BackupRequest::decode(data) else { return "not a request".to_owned() };
     assert_eq!(BackupRequest::decode(request.encode_to_vec().as_slice()).as_ref(), Ok(&request));
-    let base = Base {
-        store_id: request.base_store_id.clone(),
-        height: request.base_height,
-        hash: request.base_hash.clone(),
-        version: request.base_version,
-    };
     let mut outlet = Collected::default();
-    let base = (base != Base::default()).then_some(base);
+    let base = serving::base(&request);
     let answered =
         serving::answer(&STORE.1, request.since_version, base.as_ref(), &mut outlet, &Progress::new());
     match answered {
@@ -358,6 +352,7 @@ pub(super) fn request_seeds() -> Vec<Vec<u8>> {
             base_height,
             base_hash,
             base_version,
+            base_block_version: 0,
             ..BackupRequest::default()
         };
         request.encode_to_vec()

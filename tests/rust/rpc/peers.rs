@@ -73,7 +73,7 @@ pub(super) async fn drain(mut incoming: Incoming) -> Result<(Vec<Bytes>, Vec<Byt
     loop {
         match incoming.next().await? {
             Event::Chunk(bytes) => chunks.push(bytes),
-            Event::Listed(keys) => listed.extend(keys),
+            Event::Listed(keys) => listed.extend(keys.into_iter().map(|one| one.key)),
             Event::End(end) => return Ok((chunks, listed, end)),
         }
     }

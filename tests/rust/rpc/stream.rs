@@ -4,7 +4,7 @@ use super::peers::{
 use bytes::Bytes;
 use evbackup::error::{Error, Kind};
 use evbackup::proto::any_layout::{AnyMetadata, AnyResponse, any_response::Response};
-use evbackup::rpc::{Announced, Base, Connect, Event, Layout, Listen, Request, connect, listen};
+use evbackup::rpc::{Announced, Base, Connect, Event, Layout, Listed, Listen, Request, connect, listen};
 use sha2::{Digest, Sha256};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -16,6 +16,10 @@ const CUT_HINT: &str = "ev-node cuts every reply 10 s after it began: run `evbac
 
 fn pattern(size: usize) -> Bytes {
     (0..251_u8).cycle().take(size).collect::<Vec<_>>().into()
+}
+
+fn listed(key: &[u8]) -> Listed {
+    Listed { key: Bytes::copy_from_slice(key), version: 7 }
 }
 
 #[tokio::test]
@@ -32,14 +36,16 @@ async fn a_backup_arrives_as_it_was_sent() {
             estimated_bytes: 1000,
             tip_height: Some(13),
             deletes: "exact".to_owned(),
+            ..Announced::default()
         })?;
         outlet.chunk(pattern(3_000_001))?;
         outlet.chunk(Bytes::from_static(b"and more"))?;
-        outlet.listed(vec![Bytes::from_static(b"/0/t"), Bytes::from_static(b"/0/m/d")])?;
+        outlet.listed([&b"/0/t"[..], b"/0/m/d"].map(listed).to_vec())?;
         outlet.end(99)
     })
     .await;
-    let base = Base { store_id: b"store".to_vec(), height: 4, hash: b"hash".to_vec(), version: 5 };
+    let base =
+        Base { store_id: b"store".to_vec(), height: 4, hash: b"hash".to_vec(), version: 5, block_version: 6 };
     let mut client = client(server.address()).await;
     let incoming = client.backup(Request { since: 5, base: Some(base) }).await.unwrap();
     let told = incoming.announced().clone();
@@ -68,7 +74,7 @@ async fn chunks_are_cut_and_collected_to_size_and_lists_to_messages() {
             outlet.chunk(pattern(1000))?;
         }
         outlet.chunk(Bytes::new())?;
-        outlet.listed((0..5000).map(|_| pattern(500)).collect())?;
+        outlet.listed((0..5000).map(|_| listed(&pattern(500))).collect())?;
         outlet.listed(vec![])?;
         outlet.end(1)
     })
@@ -316,7 +322,7 @@ async fn dropping_the_stream_stops_the_handler() {
                 break error;
             }
         };
-        told.send((error.kind(), outlet.cancelled())).unwrap();
+        told.send((error.kind(), outlet.progress().check().is_err())).unwrap();
         Err(error)
     })
     .await;
@@ -347,7 +353,7 @@ async fn a_handlers_error_keeps_its_kind_text_and_hint() {
             outlet.begin(Announced { pinned_version: Some(1), ..first(1) })?;
             outlet.chunk(Bytes::from_static(b"123456789"))?;
             // Small chunks wait for more; a list sends them on their way.
-            outlet.listed(vec![Bytes::from_static(b"k")])?;
+            outlet.listed(vec![listed(b"k")])?;
             Err(Error::new(kind_sent, what.clone()))
         })
         .await;
