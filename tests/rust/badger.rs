@@ -2,6 +2,8 @@
 
 /// Every file damaged and cut.
 mod damage;
+/// To the entry, as Badger says.
+mod reading;
 
 use super::golden::folder;
 use evbackup::badger::{Checked, Damage, Part, check};
