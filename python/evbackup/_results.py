@@ -432,6 +432,7 @@ class DatastoreInfo(Result):
         entries: Entries, all versions.
         bytes: Bytes of their keys and values.
         disk_bytes: Bytes on the disk.
+        tables: Tables that a Badger directory lists; None for a store.
         deletes: `"exact"`, `"derived"` or `"unknown"`.
         tip_height: The tip in it.
         applied: What was applied to it, oldest first.
@@ -445,6 +446,7 @@ class DatastoreInfo(Result):
     entries: int
     bytes: int
     disk_bytes: int
+    tables: int | None
     deletes: str
     tip_height: int
     applied: tuple[AppliedSegment, ...]

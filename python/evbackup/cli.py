@@ -140,6 +140,15 @@ _home = click.option(
     help="The node's home: takes the RPC address and the database path from its config/evnode.yaml.",
 )
 _database = click.option("--database", metavar="NAME", help="With --home: the database below the node's db_path.")
+_reading = _decorate(
+    click.option("--offline", is_flag=True, help="Of a Badger directory: the node is stopped; hold its lock, copy nothing."),
+    click.option("--staging", type=click.Path(), help="Of a Badger directory: where to copy what the node may take away."),
+    click.option(
+        "--any-file-system",
+        is_flag=True,
+        help="Of a Badger directory: even where the file system may not show what the node writes.",
+    ),
+)
 _segments = click.argument("segments", nargs=-1, required=True, type=click.Path())
 _token_file = click.option(
     "--token-file",
@@ -272,6 +281,7 @@ def cli(
     show_default=True,
     help="Seconds without a message.",
 )
+@_reading
 @_quiet
 @_json
 def backup(
@@ -295,6 +305,9 @@ def backup(
     max_rate: int | None,
     connect_timeout: float,
     idle_timeout: float,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -318,6 +331,9 @@ def backup(
         "max_rate": max_rate,
         "connect_timeout_s": connect_timeout,
         "idle_timeout_s": idle_timeout,
+        "offline": offline,
+        "staging": staging,
+        "any_file_system": any_file_system,
     }
     source = _source(addr, home, database)
     if output == "-":
@@ -464,12 +480,30 @@ def apply(segments: tuple[str, ...], store: str, quiet: bool, as_json: bool) -> 
 @click.argument("path", required=False, type=click.Path())
 @_home
 @_database
+@_reading
+@click.option("--max-rate", type=Rate(), help="Copy at most this fast: 10M, 1G.")
 @_json
-def inspect(path: str | None, home: Path | None, database: str | None, as_json: bool) -> None:
+def inspect(
+    path: str | None,
+    home: Path | None,
+    database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
+    as_json: bool,
+) -> None:
     """Say what a segment or a datastore is."""
     from . import _verify  # noqa: PLC0415
 
-    _show(_verify.inspect(_datastore(path, home, database, "PATH")), as_json=as_json)
+    found = _verify.inspect(
+        _datastore(path, home, database, "PATH"),
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
+    )
+    _show(found, as_json=as_json)
 
 
 @cli.command()
@@ -479,6 +513,8 @@ def inspect(path: str | None, home: Path | None, database: str | None, as_json: 
 @click.option("--history", is_flag=True, help="Cover every entry, not only the newest live ones.")
 @_home
 @_database
+@_reading
+@click.option("--max-rate", type=Rate(), help="Copy at most this fast: 10M, 1G.")
 @_quiet
 @_json
 def digest(
@@ -488,6 +524,10 @@ def digest(
     history: bool,
     home: Path | None,
     database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -495,7 +535,17 @@ def digest(
     from . import _verify  # noqa: PLC0415
 
     where = list(paths) if len(paths) > 1 else _datastore(next(iter(paths), None), home, database, "PATH")
-    found = _verify.digest(where, at=at, now=now, history=history, progress=not quiet)
+    found = _verify.digest(
+        where,
+        at=at,
+        now=now,
+        history=history,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
+        progress=not quiet,
+    )
     click.echo(
         json.dumps({"digest": found, "path": where, "at": at, "now": now, "history": history}) if as_json else found
     )
@@ -513,6 +563,7 @@ def digest(
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS and token.")
 @click.option("--max-rate", type=Rate(), help="At most this fast for each backup: 10M, 1G.")
 @click.option("--max-backups", type=click.IntRange(min=1), default=2, show_default=True, help="Backups at once.")
+@_reading
 @_json
 def serve(
     path: str | None,
@@ -526,6 +577,9 @@ def serve(
     insecure: bool,
     max_rate: int | None,
     max_backups: int,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
     as_json: bool,
 ) -> None:
     """Serve a datastore over the Backup RPC, until Ctrl-C."""
@@ -539,6 +593,9 @@ def serve(
         insecure=insecure,
         max_rate=max_rate,
         max_backups=max_backups,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
     )
     with server:
         click.echo(json.dumps({"address": server.address}) if as_json else f"serving on {server.address}")

@@ -10,7 +10,7 @@
 //! | values | of the newest version of every key, the value is where its pointer leads |
 
 use super::blob::Blob;
-use super::log::{HEADER, Records, check_header, read_some};
+use super::log::{HEADER, Records, check_header};
 use super::manifest::{self, Manifest};
 use super::merge::{Rank, Span, View, Which};
 use super::meta::Pointer;
@@ -20,7 +20,6 @@ use super::{key, registry, wal};
 use crate::base::durable::DirLock;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::base::sparse::next_data;
 use crate::entry::META_DELETE;
 use crate::error::{Error, Kind, Result};
 use std::cmp::Ordering;
@@ -356,9 +355,9 @@ impl Check<'_> {
 /// Where the first byte that is not 0 stands, at or behind `from`.
 fn written(blob: &Blob, mut from: u64) -> Result<Option<u64>> {
     let mut window = vec![0; WINDOW];
-    while let Some((start, end)) = next_data(blob.file(), from, blob.path())? {
+    while let Some((start, end)) = blob.next_data(from)? {
         let room = usize::try_from(end - start).unwrap_or(WINDOW).min(WINDOW);
-        let found = read_some(blob, start, window.get_mut(..room).unwrap_or_default())?;
+        let found = blob.read_some(start, window.get_mut(..room).unwrap_or_default())?;
         let bytes = window.get(..found).unwrap_or_default();
         if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
             return Ok(Some(start + at as u64));

@@ -12,12 +12,11 @@
 
 use super::blob::Blob;
 use super::key;
-use super::log::{HEADER, Record, Records, check_header, read_record, read_some};
+use super::log::{HEADER, Record, Records, check_header, read_record};
 use super::meta::{META_FIN_TXN, META_TXN, Value};
 use super::table::{Builder, BuilderOptions, Compression};
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::base::sparse::next_data;
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -159,11 +158,11 @@ fn decimal(text: &[u8]) -> Option<u64> {
 fn mark_behind(blob: &Blob, from: u64) -> Result<Option<u64>> {
     let mut window = vec![0; WINDOW];
     let mut from = from + 1;
-    while let Some((start, end)) = next_data(blob.file(), from, blob.path())? {
+    while let Some((start, end)) = blob.next_data(from)? {
         let mut at = start;
         while at < end {
             let room = usize::try_from(end - at).unwrap_or(WINDOW).min(WINDOW);
-            let found = read_some(blob, at, window.get_mut(..room).unwrap_or_default())?;
+            let found = blob.read_some(at, window.get_mut(..room).unwrap_or_default())?;
             let bytes = window.get(..found).unwrap_or_default();
             for place in places(bytes, MARK) {
                 let mark = (at + place as u64).saturating_sub(MARK_HEAD);
@@ -201,7 +200,7 @@ fn places<'a>(bytes: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + 
 fn is_mark(blob: &Blob, at: u64) -> Result<bool> {
     // Head, key with version, up to 20 digits, checksum.
     let mut bytes = [0; 64];
-    let found = read_some(blob, at, &mut bytes)?;
+    let found = blob.read_some(at, &mut bytes)?;
     let record = read_record(bytes.get(..found).unwrap_or_default());
     Ok(record.is_ok_and(|(record, _)| {
         record.meta & META_FIN_TXN != 0
@@ -435,8 +434,10 @@ mod tests {
         log.put(b"b", 2, META_TXN, &[5; 40]).commit(2);
         let mut torn = log.0.clone();
         torn[usize::try_from(first).unwrap() + 20..][..10].fill(0);
-        let blob = blob(&torn);
-        let node = blob.file().try_clone().unwrap();
+        let file = Scratch::system().file().unwrap();
+        file.write_all_at(&torn, 0).unwrap();
+        let node = file.try_clone().unwrap();
+        let blob = Blob::of(file, std::path::Path::new("00001.mem")).unwrap();
         let whole = log.0.clone();
         let writer = std::thread::spawn(move || {
             std::thread::sleep(PAUSE);

@@ -97,7 +97,7 @@ impl Kept {
                 let about = store.about().clone();
                 (Box::new(store), Some(about))
             }
-            Engine::Badger => (datastore::open(path)?, None),
+            Engine::Badger => (datastore::open(path, &datastore::ReadOptions::default())?, None),
         };
         Ok(Self { datastore, path: path.to_owned(), about })
     }

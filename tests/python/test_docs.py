@@ -305,6 +305,7 @@ def finding_codes() -> set[str]:
         r"Finding::(?:damage|warning|info|from_error)\(\s*\"([a-z-]+)\"",
         r"Finding::new\([\w:]+,\s*\"([a-z-]+)\"",
         r"\(\s*\"([a-z-]+)\", (?:format!|\"[a-z ]+\", )",
+        r"Part::\w+ => \"([a-z-]+)\"",
         r"\{ \"([a-z-]+)\" \} else \{ \"[a-z-]+\" \}",
         r"\{ \"[a-z-]+\" \} else \{ \"([a-z-]+)\" \}",
     )

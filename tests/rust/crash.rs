@@ -126,7 +126,7 @@ impl Scene {
             let link = path(&format!("in/{state}.badger"));
             let mut chain = chains.last().cloned().unwrap_or_default();
             let since = chain.last().map_or(Since::Version(0), |last| Since::Segment(last.clone()));
-            block_on(take(&backup::Origin::Datastore(node.clone()), &link, since)).unwrap();
+            block_on(take(&backup::Origin::datastore(node.clone()), &link, since)).unwrap();
             chain.push(link);
             chains.push(chain);
             digests.push(digest_of_store(&node, 0, true).0);
@@ -138,7 +138,7 @@ impl Scene {
             block_on(restore::run(into_rocksdb(chain, &served), Progress::new())).unwrap();
             let full = path(&format!("in/full{state}"));
             let taken =
-                block_on(take(&backup::Origin::Datastore(served.clone()), &full, Since::Version(0))).unwrap();
+                block_on(take(&backup::Origin::datastore(served.clone()), &full, Since::Version(0))).unwrap();
             sha256.push(taken.sha256);
             let listen = Listen { max_backups: 64, ..Listen::new("127.0.0.1:0") };
             servers.push(block_on(serve_listen(&served, listen)));

@@ -43,8 +43,13 @@ async fn examples(folder: &Path) -> Vec<(Kind, Error, &'static str)> {
     let broken = evbackup::rpc::listen(Listen::new("127.0.0.1:0"), Arc::new(Falls)).await.unwrap();
     let mut listen = Listen::new("127.0.0.1:0");
     listen.token = Some("secret".into());
-    let guarded =
-        evbackup::serve::run(evbackup::serve::Options { path: path("store"), listen }).await.unwrap();
+    let guarded = evbackup::serve::run(evbackup::serve::Options {
+        path: path("store"),
+        reading: Default::default(),
+        listen,
+    })
+    .await
+    .unwrap();
     let gone = replay(stream.clone(), 0).await;
     let nobody = at(&gone);
     gone.stop().await.unwrap();

@@ -30,7 +30,7 @@ impl Scene {
         private_dir(&this.path("in")).unwrap();
         private_dir(&this.path("out")).unwrap();
         block_on(take(
-            &Origin::Datastore(this.path("node")),
+            &Origin::datastore(this.path("node")),
             &this.path("in/full.badger"),
             Since::Version(0),
         ))
@@ -144,7 +144,7 @@ fn what_must_not_be_replaced_is_refused_and_untouched() {
 #[test]
 fn a_backup_does_not_replace_what_is_there() {
     let scene = Scene::new(20);
-    let node = Origin::Datastore(scene.path("node"));
+    let node = Origin::datastore(scene.path("node"));
     let target = scene.path("out/a.badger");
     let refused = |options: backup::Options| {
         let error = block_on(backup::run(options, Progress::new())).unwrap_err();
@@ -180,7 +180,7 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     let target = disk.0.join("a.badger");
     // Said before, where the source says how much will come; caught when it happens, where it does not.
     let error =
-        block_on(take(&Origin::Datastore(scene.path("node")), &target, Since::Version(0))).unwrap_err();
+        block_on(take(&Origin::datastore(scene.path("node")), &target, Since::Version(0))).unwrap_err();
     is_no_space(&error);
     assert_eq!(names(&disk.0), Vec::<String>::new());
     let server = block_on(replay(bytes, 2000));
