@@ -1,6 +1,8 @@
+use super::reading::everything;
 use super::{directories, look};
 use crate::proof::{in_memory, put};
 use evbackup::error::Kind;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Every byte is damaged in files up to this size,
@@ -46,6 +48,9 @@ fn damage_is_found_whichever_file_it_is_in() {
         if !paper["refused"].is_null() || files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > LARGE {
             continue;
         }
+        // Some are damaged already.
+        let Ok(whole) = everything(place.path()) else { continue };
+        let held: HashSet<_> = whole.iter().collect();
         for (name, bytes) in &files {
             let path = place.path().join(name);
             for (at, how, damaged) in damaged(bytes) {
@@ -65,6 +70,20 @@ fn damage_is_found_whichever_file_it_is_in() {
                         })
                     });
                 assert!(found || !table, "{about}");
+                match everything(place.path()) {
+                    // Never what was not there; what a table holds is all there or nothing is.
+                    Ok(entries) => {
+                        assert!(entries.iter().all(|entry| held.contains(entry)), "{about}");
+                        assert!(!name.ends_with(".sst") || entries.len() == held.len(), "{about}");
+                    }
+                    Err(error) => {
+                        assert!(
+                            matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::Missing),
+                            "{about}: {error}"
+                        );
+                        assert!(error.path().is_some() && found, "{about}: {error}");
+                    }
+                }
             }
             put(&path, bytes);
         }

@@ -145,17 +145,23 @@ pub(super) fn table(data: &[u8]) -> Feature {
     look(&[("MANIFEST", manifest), ("000001.sst", &file)])
 }
 
+/// The index of a table, if it is one.
+fn index_in(table: &[u8]) -> Option<&[u8]> {
+    let (rest, len) = table.split_last_chunk::<4>()?;
+    let rest = rest.get(..rest.len().checked_sub(u32::from_be_bytes(*len) as usize)?)?;
+    let (rest, len) = rest.split_last_chunk::<4>()?;
+    rest.get(rest.len().checked_sub(u32::from_be_bytes(*len) as usize)?..)
+}
+
 pub(super) fn table_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for table in self::seeds(".sst") {
         for codec in 0..3 {
             seeds.push([&[4 * codec][..], &table].concat());
         }
-        let end = table.len() - 4;
-        let sum = u32::from_be_bytes(table[end..].try_into().unwrap()) as usize;
-        let index_end = end - sum - 4;
-        let len = u32::from_be_bytes(table[index_end..index_end + 4].try_into().unwrap()) as usize;
-        seeds.push([&[1][..], &table[index_end - len..index_end]].concat());
+        if let Some(index) = index_in(&table) {
+            seeds.push([&[1][..], index].concat());
+        }
         // The block that Badger's vector has, without its checksum.
         if table.len() == 224 {
             seeds.push([&[3][..], &table[..72]].concat());
