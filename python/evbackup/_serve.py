@@ -103,8 +103,6 @@ def serve(
         "insecure": insecure,
         "max_rate": max_rate,
         "max_backups": max_backups,
-        "reading": reading_of(
-            offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate
-        ),
+        "reading": reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate),
     }
     return Server(wait(_evbackup.serve(options)))

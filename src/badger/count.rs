@@ -30,7 +30,7 @@ pub fn count(directory: &Path, progress: &Progress) -> Result<Counts> {
         progress.check()?;
         match count_once(directory) {
             Err(error) if tries < TRIES && matches!(error.kind(), Kind::Missing | Kind::Damaged) => {
-                tries += 1
+                tries += 1;
             }
             result => return result,
         }

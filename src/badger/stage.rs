@@ -74,11 +74,6 @@ impl Stage {
         Ok(Self { scratch: scratch.clone(), file, end: 0, shares: None, pace, buffer: Vec::new() })
     }
 
-    /// Where other files without a name can be made.
-    pub(super) fn scratch(&self) -> &Scratch {
-        &self.scratch
-    }
-
     /// Do copies of `path` take no time?
     pub(super) fn shares(&mut self, path: &Path) -> Result<bool> {
         if let Some(shares) = self.shares {

@@ -8,6 +8,8 @@ mod beside;
 mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.
 mod damage;
+/// Badger directories that restore makes: from chains and from datastores, over others and beside nodes.
+mod directories;
 /// The door to the disk and the pair of segment and manifest, killed at every step.
 mod durable;
 /// Every kind of error has an example whose exact text is known.
