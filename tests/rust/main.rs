@@ -22,6 +22,8 @@ mod fuzz;
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.
 mod layers;
+/// Badger directories that a node may have open: golden ones, staging that fills up, what may not be read.
+mod live;
 /// Any source into any sink, and many sources into one.
 mod pairs;
 /// What the tests of backup, verify and restore share.
