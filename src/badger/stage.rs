@@ -252,6 +252,21 @@ mod tests {
     }
 
     #[test]
+    fn copies_that_share_their_bytes_are_the_same() {
+        let place = Place::new();
+        let mut stage = place.stage(None);
+        // Where the file system cannot, the kernel copies.
+        stage.shares = Some(true);
+        let files: Vec<_> = [70_000, 0, 1, 3 << 20].iter().map(|len| bytes(*len, 5)).collect();
+        for (at, file) in files.iter().enumerate() {
+            let (path, about) = place.file(&at.to_string(), file);
+            let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
+            let log = stage.value_log(&path, &Progress::new()).unwrap();
+            assert!(whole(&copy) == *file && log.is_none_or(|log| whole(&log) == *file));
+        }
+    }
+
+    #[test]
     fn what_has_gone_or_changed_is_no_copy() {
         let place = Place::new();
         let (path, about) = place.file("000001.sst", &bytes(9000, 1));

@@ -289,7 +289,9 @@ fn each_race_gives_a_state_that_was_acknowledged() {
             let mut possible = node.lock().unwrap().states[before..].to_vec();
             if need.since == 1 {
                 // `v` was written by the first commit.
-                possible.iter_mut().for_each(|state| drop(state.remove(&b"v"[..])));
+                for state in &mut possible {
+                    state.remove(&b"v"[..]);
+                }
             }
             assert!(possible.contains(&found), "{name}: {found:?}");
         }

@@ -1,5 +1,7 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Badger directories: what real Badger wrote, read to the entry and checked; damaged everywhere.
+mod badger;
 /// Increments of a datastore that prunes, purges and gives its versions out again, against a model of it.
 mod beside;
 /// Verbs killed and dropped at random moments.
@@ -20,6 +22,8 @@ mod fuzz;
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.
 mod layers;
+/// Badger directories that a node may have open: golden ones, staging that fills up, what may not be read.
+mod live;
 /// Any source into any sink, and many sources into one.
 mod pairs;
 /// What the tests of backup, verify and restore share.
