@@ -242,8 +242,8 @@ impl Check<'_> {
                 match Pointer::read(value.bytes) {
                     Ok(pointer) => {
                         let end = u64::from(pointer.offset) + u64::from(pointer.len);
-                        let pointed = self.pointed.entry(pointer.fid).or_default();
-                        *pointed = end.max(*pointed);
+                        let most = self.pointed.entry(pointer.fid).or_default();
+                        *most = end.max(*most);
                     }
                     Err(error) => {
                         sound = false;
@@ -316,14 +316,15 @@ impl Check<'_> {
                 Err(error) => self.tell(Part::ValueLog, error, None)?,
             }
         }
-        let view = View::new(std::mem::take(&mut self.tables), Vlogs::new(self.directory, files), now);
+        let vlogs = Vlogs::new(self.directory, files);
+        let view = View::new(std::mem::take(&mut self.tables), vlogs, now);
         let mut entries = view.source(&Span::all(), 0, u64::MAX, Which::All)?;
         let found = &mut *self.found;
-        let mut lost = |key: &[u8], error: Error| {
+        let mut without = |key: &[u8], error: Error| {
             found(Damage { part: Part::Value, error, key: Some(key.to_vec()), harmless: false });
             Ok(())
         };
-        while entries.advance_or(&mut lost)? {
+        while entries.advance_or(&mut without)? {
             self.progress.check()?;
         }
         self.done.dropped = view.dropped();
