@@ -162,7 +162,7 @@ impl Check<'_> {
                 self.tell(Part::Manifest, Error::damaged(what).at_path(&path), None)?;
             }
             self.done.tables += 1;
-            let opened = Blob::open(&path).and_then(|blob| Table::open_leniently(blob, info.compression));
+            let opened = Blob::at(&path).and_then(|blob| Table::open_leniently(blob, info.compression));
             let table = match opened {
                 // The walk meets the damage of the last block again.
                 Ok((table, _)) => table,
