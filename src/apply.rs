@@ -92,7 +92,7 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     progress.begin(Phase::Verifying, chain.bytes());
     refuse(&chain.check(Level::Full, true, progress)?)?;
     let mut notes: Vec<_> = chain.findings().iter().map(|finding| finding.message.clone()).collect();
-    notes.extend(chain.torn_note());
+    notes.extend(chain.torn_note("they are kept and show once an increment completes them"));
     let deletes = Deletes::from_name(&before.deletes).unwrap_or(Deletes::Unknown).min(chain.deletes());
     let pinned = chain.complete_version().unwrap_or_else(|| chain.last_version()).max(before.pinned_version);
     let written = if chain.segments().is_empty() {

@@ -8,6 +8,7 @@ mod session;
 use crate::base::durable::Replace;
 use crate::base::progress::Progress;
 use crate::error::{Error, Kind, Result};
+pub use crate::flow::datastore::ReadOptions;
 use crate::flow::increment::Base;
 use crate::flow::work;
 use crate::repo::catalog::{self, Catalog};
@@ -25,16 +26,21 @@ use std::sync::{Arc, Mutex};
 pub enum Origin {
     /// A server of the Backup RPC: a node that has it, or `evbackup serve`.
     Server(Box<Connect>),
-    /// A datastore on this machine.
-    Datastore(PathBuf),
+    /// A datastore on this machine, and how it is read where it is a Badger directory.
+    Datastore(PathBuf, ReadOptions),
 }
 
 impl Origin {
+    /// A datastore on this machine, read as its engine does by default.
+    pub fn datastore(path: impl Into<PathBuf>) -> Self {
+        Self::Datastore(path.into(), ReadOptions::default())
+    }
+
     /// What the manifest calls it.
     fn name(&self) -> String {
         match self {
             Origin::Server(connect) => connect.address.to_string(),
-            Origin::Datastore(path) => path.display().to_string(),
+            Origin::Datastore(path, _) => path.display().to_string(),
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
+use crate::entry::Need;
 use crate::error::{Error, Result};
 use crate::flow::chain::Chain;
+use crate::flow::datastore::{self, ReadOptions};
 use crate::flow::digest::{Scope, digest};
 use crate::flow::finding::{Finding, Level, refuse};
-use crate::flow::{datastore, work};
+use crate::flow::work;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +25,8 @@ pub struct Options {
     pub now: Option<u64>,
     /// Every entry instead of the live newest ones.
     pub history: bool,
+    /// How a Badger directory is read.
+    pub reading: ReadOptions,
 }
 
 /// Takes the digest, as 64 lower-case hex digits.
@@ -50,8 +54,8 @@ fn take(options: &Options, progress: &Progress) -> Result<String> {
     match options.paths.as_slice() {
         [] => Err(Error::invalid("expected a datastore or a segment, found nothing")),
         [path] if path.is_dir() => {
-            let datastore = datastore::open(path)?;
-            let snapshot = datastore.snapshot()?;
+            let datastore = datastore::open(path, &options.reading)?;
+            let snapshot = datastore.snapshot_for(&Need::everything(), progress)?;
             progress.begin(Phase::Verifying, snapshot.estimate(0)?);
             // A chain has entries above its complete version, too, where its source was written meanwhile.
             let mut source = snapshot.everything()?;

@@ -1,10 +1,11 @@
 //! What a segment or a datastore is, without reading all of it where a manifest tells.
 
+use crate::badger::{self, Directory};
 use crate::base::progress::{Phase, Progress};
-use crate::entry::Datastore as _;
+use crate::entry::{Datastore as _, Need};
 use crate::error::Result;
 use crate::flow::checks::{self, Level};
-use crate::flow::datastore::{self, Engine};
+use crate::flow::datastore::{self, Engine, ReadOptions};
 use crate::flow::finding::{Finding, Level as Severity};
 use crate::flow::hasher::hex;
 use crate::flow::segment::Segment;
@@ -101,6 +102,8 @@ pub struct DatastoreInfo {
     pub bytes: u64,
     /// Bytes on the disk.
     pub disk_bytes: u64,
+    /// Tables that a Badger directory lists; `None` for a store.
+    pub tables: Option<u64>,
     /// How sure its deletes are.
     pub deletes: String,
     /// The tip in it, 0 without blocks.
@@ -126,15 +129,15 @@ pub struct AppliedInfo {
 /// # async fn example() -> evbackup::error::Result<()> {
 /// use evbackup::{base::progress::Progress, inspect::{self, Inspected}};
 ///
-/// if let Inspected::Segment(segment) = inspect::run("full.badger".into(), Progress::new()).await? {
+/// if let Inspected::Segment(segment) = inspect::run("full.badger".into(), Default::default(), Progress::new()).await? {
 ///     println!("{} entries up to version {}", segment.entries, segment.last_version);
 /// }
 /// # Ok(()) }
 /// ```
-pub async fn run(path: PathBuf, progress: Progress) -> Result<Inspected> {
+pub async fn run(path: PathBuf, reading: ReadOptions, progress: Progress) -> Result<Inspected> {
     work::blocking(progress, move |progress| {
         if path.is_dir() {
-            Ok(Inspected::Datastore(Box::new(datastore_info(&path)?)))
+            Ok(Inspected::Datastore(Box::new(datastore_info(&path, &reading, progress)?)))
         } else {
             Ok(Inspected::Segment(Box::new(segment_info(&path, progress)?)))
         }
@@ -190,9 +193,9 @@ fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
 }
 
 /// What the datastore at `path` says of itself.
-pub fn datastore_info(path: &Path) -> Result<DatastoreInfo> {
+pub fn datastore_info(path: &Path, reading: &ReadOptions, progress: &Progress) -> Result<DatastoreInfo> {
     if datastore::expect(path)? == Engine::Badger {
-        return Err(datastore::no_badger(path));
+        return directory_info(path, reading, progress);
     }
     let store = Store::open(path)?;
     let about = store.about().clone();
@@ -211,8 +214,29 @@ pub fn datastore_info(path: &Path) -> Result<DatastoreInfo> {
         entries: about.entries,
         bytes: about.bytes,
         disk_bytes: store.disk_bytes(),
+        tables: None,
         deletes: about.deletes.clone(),
         tip_height,
         applied: applied.collect(),
+    })
+}
+
+fn directory_info(path: &Path, reading: &ReadOptions, progress: &Progress) -> Result<DatastoreInfo> {
+    let directory = Directory::open(path, reading.clone())?;
+    let snapshot = directory.snapshot_for(&Need::keys(Vec::new()), progress)?;
+    let counts = badger::count(path, progress)?;
+    Ok(DatastoreInfo {
+        path: path.to_owned(),
+        engine: Engine::Badger.name(),
+        store_id: hex(directory.id()),
+        pinned_version: snapshot.pinned_version(),
+        last_version: snapshot.pinned_version(),
+        entries: counts.entries,
+        bytes: counts.bytes,
+        disk_bytes: counts.disk_bytes,
+        tables: Some(counts.tables),
+        deletes: snapshot.deletes().to_owned(),
+        tip_height: snapshot.tip()?,
+        applied: Vec::new(),
     })
 }

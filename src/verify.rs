@@ -1,24 +1,30 @@
 //! Prove segments without restoring them: the reading half of a restore, with checkers in the place of a sink.
 
+use crate::badger::{self, Damage, Part};
 use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
-use crate::entry::Source;
+use crate::entry::{Need, Source};
 use crate::error::{Error, Kind, Result};
 use crate::flow::chain::Chain;
 use crate::flow::checks;
 pub use crate::flow::checks::Level;
+use crate::flow::datastore::{self, Engine, ReadOptions};
 pub use crate::flow::finding::{Finding, Level as Severity};
 use crate::flow::work;
+use crate::repo::manifest::Deletes;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How much memory sorting may take where a segment does not keep its order.
 const SORT_MEMORY: usize = 64 << 20;
+/// Most findings in one directory: what is all rubbish need not say so a million times.
+const MAX_FINDINGS: usize = 10_000;
 
 /// What to check, and how far.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The segments, in any order.
+    /// The segments, in any order; or a single Badger directory that no node has open.
     pub paths: Vec<PathBuf>,
     /// How much is checked.
     pub level: Level,
@@ -81,6 +87,11 @@ fn check(options: &Options, progress: &Progress) -> Result<Report> {
     if options.chain == Some(true) || options.trusted.is_some() {
         return Err(Error::unsupported("cannot check blocks yet").with_hint("leave chain and trusted out"));
     }
+    if let [path] = options.paths.as_slice()
+        && path.is_dir()
+    {
+        return directory(options, path, progress);
+    }
     let mut chain = Chain::open(&options.paths, None)?;
     progress.begin(Phase::Verifying, chain.bytes());
     let mut findings = chain.findings().to_vec();
@@ -93,6 +104,82 @@ fn check(options: &Options, progress: &Progress) -> Result<Report> {
         findings.extend(merged(&chain, progress)?);
     }
     Ok(report(options, &chain, findings, progress))
+}
+
+/// Everything that is wrong with a Badger directory.
+fn directory(options: &Options, path: &Path, progress: &Progress) -> Result<Report> {
+    if datastore::expect(path)? != Engine::Badger {
+        return Err(Error::unsupported("cannot check a store yet")
+            .at_path(path)
+            .with_hint("take its digest, which reads all of it: evbackup digest"));
+    }
+    progress.begin(Phase::Verifying, 0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let mut findings = Vec::new();
+    let mut more = 0u64;
+    let checked = badger::check(path, now, &Scratch::system(), progress, &mut |damage| {
+        if findings.len() < MAX_FINDINGS {
+            findings.push(finding(&damage));
+        } else {
+            more += 1;
+        }
+    })?;
+    if more > 0 {
+        findings.push(
+            Finding::damage("more", format!("expected no more damage, found {more} times more"))
+                .in_file(path),
+        );
+    }
+    if checked.dropped > 0 {
+        let text = format!(
+            "{} superseded versions whose values are gone: normal where a node collects garbage",
+            checked.dropped
+        );
+        findings.push(Finding::info("dropped", text).in_file(path));
+    }
+    let ok = findings.iter().all(|finding| finding.level < Severity::Error);
+    let tip_height = if ok { tip(path, progress)? } else { 0 };
+    Ok(Report {
+        ok,
+        level: options.level,
+        findings,
+        segments: Vec::new(),
+        bytes: checked.bytes,
+        entries: Some(checked.entries),
+        last_version: checked.max_version,
+        complete_version: Some(checked.max_version).filter(|_| ok),
+        announced_height: tip_height,
+        tip_height,
+        complete_height: tip_height,
+        deletes: Deletes::Exact.name(),
+        elapsed_s: progress.state().elapsed_s,
+    })
+}
+
+fn tip(path: &Path, progress: &Progress) -> Result<u64> {
+    let reading = ReadOptions { offline: true, ..ReadOptions::default() };
+    let datastore = datastore::open(path, &reading)?;
+    datastore.snapshot_for(&Need::keys(Vec::new()), progress)?.tip()
+}
+
+fn finding(damage: &Damage) -> Finding {
+    let code = match damage.part {
+        Part::Registry => "badger-registry",
+        Part::Manifest => "badger-manifest",
+        Part::Table => "badger-table",
+        Part::Level => "badger-level",
+        Part::Log => "badger-log",
+        Part::ValueLog => "badger-value-log",
+        Part::Value => "badger-value",
+    };
+    let mut finding = Finding::from_error(code, &damage.error);
+    if damage.harmless {
+        finding.level = Severity::Info;
+    }
+    match &damage.key {
+        Some(key) => finding.with_key(key),
+        None => finding,
+    }
 }
 
 /// A single segment whose runs make one sorted reading has been checked as it was read; anything else shows reused versions only

@@ -4,7 +4,7 @@ Example:
     >>> import evbackup
     >>> full = evbackup.backup("node:7331", "full.badger")  # doctest: +SKIP
     >>> evbackup.verify(full).raise_for_findings()  # doctest: +SKIP
-    >>> evbackup.restore(full, "restored", engine="rocksdb")  # doctest: +SKIP
+    >>> evbackup.restore(full, "/var/lib/evnode/data/evm-single")  # doctest: +SKIP
 
 Every verb has an `…_async` twin. Failures are the classes of `evbackup.errors`; logs go to `logging.getLogger("evbackup")`.
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from . import _evbackup, _run
 from ._job import wait, wait_async
 from ._results import Backup
-from ._types import StrPath, Tls, local
+from ._types import StrPath, Tls, local, reading_of
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def backup(
     max_rate: int | None = None,
     connect_timeout_s: float = 10.0,
     idle_timeout_s: float = 60.0,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
     progress: ProgressOption = None,
 ) -> Backup:
     """Takes a hot backup of a node, of `evbackup serve`, or of a datastore on this machine.
@@ -56,9 +59,12 @@ def backup(
         token: A bearer token; refused over plain text to another machine unless `insecure`.
         headers: More gRPC metadata to send.
         insecure: Send the token over plain text all the same.
-        max_rate: Bytes per second at most.
+        max_rate: Bytes per second at most; of a Badger directory, what is copied.
         connect_timeout_s: Seconds to wait for a connection.
         idle_timeout_s: Seconds to wait for the next message; there is no limit for the whole.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        staging: Where to copy what a running node may take away; None: beside the directory.
+        any_file_system: Read a running node's directory even where the file system may not show what the node writes.
         progress: True for a bar in a terminal or a notebook, or a callable that gets a `Progress` at most ten times a second.
 
     Returns:
@@ -71,6 +77,7 @@ def backup(
         ExistsError: There is something at `path`.
         UnsupportedError: That node serves no backups; the hint says what to do instead.
         DeniedError: TLS, the token or file modes are in the way.
+        LockedError: With `offline`, a node has the directory open.
 
     Example:
         >>> full = evbackup.backup("node:7331", "full.badger")  # doctest: +SKIP
@@ -96,6 +103,9 @@ async def backup_async(
     max_rate: int | None = None,
     connect_timeout_s: float = 10.0,
     idle_timeout_s: float = 60.0,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
     progress: ProgressOption = None,
 ) -> Backup:
     """`backup` for asyncio: same arguments, same result; cancelling the task leaves nothing behind."""
@@ -130,6 +140,12 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         "headers": list((given["headers"] or {}).items()),
         "insecure": given["insecure"],
         "max_rate": given["max_rate"],
+        "reading": reading_of(
+            offline=given["offline"],
+            staging=given["staging"],
+            any_file_system=given["any_file_system"],
+            max_rate=given["max_rate"],
+        ),
         "connect_timeout_s": given["connect_timeout_s"],
         "idle_timeout_s": given["idle_timeout_s"],
         "run_id": _run.manifest_id(),

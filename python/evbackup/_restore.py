@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import Applied, Restored
-from ._types import Paths, StrPath, paths_of
+from ._types import Paths, StrPath, paths_of, reading_of
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -19,31 +19,41 @@ def restore(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Literal["badger", "rocksdb"] | None = None,
+    engine: Literal["badger", "rocksdb"] = "badger",
+    history: bool = False,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
     dry_run: bool = False,
     memory_mib: int = 256,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
     progress: ProgressOption = None,
 ) -> Restored:
-    """Makes a datastore from a full segment and the increments that follow it.
+    """Makes a datastore from a full segment and the increments that follow it, or from another datastore.
 
     It is built beside `dest`, proven while it is read, and takes its name only when it is whole and on the disk. What stood
     there is kept beside it.
 
     Args:
-        paths: The full segment and its increments, in any order.
+        paths: The full segment and its increments, in any order; or one datastore, a store or a Badger directory.
         dest: The datastore's directory, such as `/var/lib/evnode/data/evm-single`.
-        engine: `"rocksdb"` (our store: query it, serve it, apply increments to it) or `"badger"` (what a node opens; not written
-            yet). It has to be said until there is a default.
+        engine: `"badger"` (what a node opens) or `"rocksdb"` (our store: query it, serve it, apply increments to it).
+        history: Write every version of every key into a Badger directory, deletes included, instead of the newest live ones. A
+            store always keeps them all.
         at_height: Cut the chain at this height; None: take it all.
         overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
         keep_replaced: Keep what stood there beside it; the result names it.
         owner: `user` or `user:group` of the new files; None: as what is replaced, else as the parent directory.
         dry_run: Only plan: what would be read, written and replaced.
         memory_mib: Memory to use at most, in MiB.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        staging: Where to copy what a running node may take away; None: beside the directory.
+        any_file_system: Read a running node's directory even where the file system may not show what the node writes.
+        max_rate: Bytes per second to copy at most.
         progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
 
     Returns:
@@ -54,11 +64,12 @@ def restore(
         MismatchError: A segment does not belong to the chain.
         DamagedError: A segment is not what its manifest says; nothing was written.
         ExistsError: There is something at `dest`, or it may not be replaced.
+        UnsupportedError: There is an entry that Badger cannot hold.
         LockedError: A running node holds `dest`.
         NoSpaceError: It would not fit.
 
     Example:
-        >>> evbackup.restore(["full.badger", "inc1.badger"], "restored", engine="rocksdb")  # doctest: +SKIP
+        >>> evbackup.restore(["full.badger", "inc1.badger"], "/var/lib/evnode/data/evm-single")  # doctest: +SKIP
     """
     return Restored._of(wait(_evbackup.restore(_options(locals())), progress))
 
@@ -67,13 +78,18 @@ async def restore_async(
     paths: Paths,
     dest: StrPath,
     *,
-    engine: Literal["badger", "rocksdb"] | None = None,
+    engine: Literal["badger", "rocksdb"] = "badger",
+    history: bool = False,
     at_height: int | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
     dry_run: bool = False,
     memory_mib: int = 256,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
     progress: ProgressOption = None,
 ) -> Restored:
     """`restore` for asyncio: same arguments, same result; cancelling the task leaves nothing behind."""
@@ -81,11 +97,17 @@ async def restore_async(
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    named = ("engine", "at_height", "overwrite", "keep_replaced", "dry_run", "memory_mib")
+    named = ("engine", "history", "at_height", "overwrite", "keep_replaced", "dry_run", "memory_mib")
     return {
         "paths": paths_of(given["paths"]),
         "dest": os.fspath(given["dest"]),
         "owner": None if given["owner"] is None else _owner(given["owner"]),
+        "reading": reading_of(
+            offline=given["offline"],
+            staging=given["staging"],
+            any_file_system=given["any_file_system"],
+            max_rate=given["max_rate"],
+        ),
         **{name: given[name] for name in named},
     }
 

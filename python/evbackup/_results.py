@@ -259,10 +259,10 @@ class Restored(Result):
         path: The datastore.
         engine: `"badger"` or `"rocksdb"`.
         dry_run: Nothing was written.
-        segments: The segments it was made from, in order.
-        entries: Entries written; of a plan, those that the manifests count.
-        bytes: Bytes of the segments.
-        last_version: The highest version in it.
+        segments: The segments it was made from, in order; or the datastore.
+        entries: Entries written; of a plan, those that the manifests or the store count.
+        bytes: Bytes of the segments, or about how many the datastore has.
+        last_version: The highest version that was ever given out; what is written to it next is above.
         complete_version: The version up to which it misses nothing.
         store_id: The new history that begins with it, as hex; empty in a plan.
         deletes: `"exact"`, `"derived"` or `"unknown"`.
@@ -432,6 +432,7 @@ class DatastoreInfo(Result):
         entries: Entries, all versions.
         bytes: Bytes of their keys and values.
         disk_bytes: Bytes on the disk.
+        tables: Tables that a Badger directory lists; None for a store.
         deletes: `"exact"`, `"derived"` or `"unknown"`.
         tip_height: The tip in it.
         applied: What was applied to it, oldest first.
@@ -445,6 +446,7 @@ class DatastoreInfo(Result):
     entries: int
     bytes: int
     disk_bytes: int
+    tables: int | None
     deletes: str
     tip_height: int
     applied: tuple[AppliedSegment, ...]

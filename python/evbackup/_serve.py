@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import _evbackup
 from ._job import wait, wait_async
+from ._types import reading_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,17 +64,23 @@ def serve(
     insecure: bool = False,
     max_rate: int | None = None,
     max_backups: int = 2,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
 ) -> Server:
     """Serves a datastore over the Backup RPC, for this tool and for the node's own clients.
 
     Args:
-        path: The directory of a datastore.
+        path: The directory of a datastore: a store, or a Badger directory, whose node may be running.
         addr: Where to listen; port 0 picks a free one.
         tls: Our certificate and key; with `ca`, clients need a certificate signed by it.
         token: The bearer token that clients must send.
         insecure: Listen beyond this machine without TLS and token, or take the token over plain text.
-        max_rate: Bytes per second at most, for all backups together.
+        max_rate: Bytes per second at most, for all backups together; and for what each copies of a Badger directory.
         max_backups: Backups at once; more are told to come back.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        staging: Where to copy what a running node may take away; None: beside the directory.
+        any_file_system: Read a running node's directory even where the file system may not show what the node writes.
 
     Returns:
         The server, already listening.
@@ -96,5 +103,6 @@ def serve(
         "insecure": insecure,
         "max_rate": max_rate,
         "max_backups": max_backups,
+        "reading": reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate),
     }
     return Server(wait(_evbackup.serve(options)))

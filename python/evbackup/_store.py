@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import _evbackup
 from ._job import wait
 from ._results import DatastoreInfo
+from ._types import reading_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,14 +111,26 @@ def _bytes(key: bytes | str) -> bytes:
     return key.encode() if isinstance(key, str) else key
 
 
-def open(path: StrPath) -> Datastore:  # noqa: A001  # read as evbackup.open
+def open(  # noqa: A001  # read as evbackup.open
+    path: StrPath,
+    *,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
+) -> Datastore:
     """Opens a datastore for reading: a store or a Badger directory, told apart by their files.
 
     Args:
         path: The directory.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        staging: Where to copy what a running node may take away; None: beside the directory.
+        any_file_system: Read a running node's directory even where the file system may not show what the node writes.
+        max_rate: Bytes per second to copy at most.
 
     Returns:
-        The datastore at its present state.
+        The datastore at its present state. Of a directory that a node writes to, single keys are read as they are now until the
+        first entries of a prefix are; from then on everything is of that moment.
 
     Raises:
         MissingError: There is nothing.
@@ -128,4 +141,5 @@ def open(path: StrPath) -> Datastore:  # noqa: A001  # read as evbackup.open
         >>> with evbackup.open("restored") as store:  # doctest: +SKIP
         ...     tip = store.get("/0/t")
     """
-    return Datastore(path, wait(_evbackup.open(os.fspath(path))))
+    reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
+    return Datastore(path, wait(_evbackup.open(os.fspath(path), reading)))

@@ -47,6 +47,17 @@ def paths_of(paths: Paths) -> list[str]:
     return listed
 
 
+def reading_of(
+    *,
+    offline: bool,
+    staging: StrPath | None,
+    any_file_system: bool,
+    max_rate: int | None,
+) -> tuple[bool, str | None, bool, int | None]:
+    """How a Badger directory is read, as the native module takes it."""
+    return (offline, None if staging is None else os.fspath(staging), any_file_system, max_rate)
+
+
 def local(addr: StrPath) -> str | None:
     """The path when `addr` means a datastore on this machine, else None."""
     if isinstance(addr, os.PathLike):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import DatastoreInfo, Report, Segment
-from ._types import Paths, StrPath, paths_of
+from ._types import Paths, StrPath, paths_of, reading_of
 
 if TYPE_CHECKING:
     from ._progress import ProgressOption
@@ -22,12 +22,12 @@ def verify(
     trusted: tuple[int, str] | None = None,
     progress: ProgressOption = None,
 ) -> Report:
-    """Proves a segment, or a chain of segments, without restoring it.
+    """Proves a segment or a chain of segments without restoring it, or a Badger directory whose node is stopped.
 
     Reads to the end and collects; only what cannot be read at all is raised.
 
     Args:
-        paths: A segment or several; together they are checked as a chain.
+        paths: A segment or several; together they are checked as a chain. Or a Badger directory.
         level: `"quick"` (manifest, sizes, frames, checksums) or `"full"` (also digests, every entry, order, the chain).
         chain: Check the blocks, too; None: when ev-node's keys are found.
         trusted: A height and the hash, as hex, that the block at that height must have.
@@ -58,11 +58,22 @@ async def verify_async(
     return Report._of(await wait_async(_evbackup.verify(paths_of(paths), level, chain, trusted), progress))
 
 
-def inspect(path: StrPath) -> Segment | DatastoreInfo:
+def inspect(
+    path: StrPath,
+    *,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
+) -> Segment | DatastoreInfo:
     """Says what a segment or a datastore is, from its manifest and its first bytes.
 
     Args:
         path: A segment, or the directory of a datastore.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        staging: Where to copy what a running node may take away; None: beside the directory.
+        any_file_system: Read a running node's directory even where the file system may not show what the node writes.
+        max_rate: Bytes per second to copy at most.
 
     Returns:
         A `Segment` or a `DatastoreInfo`.
@@ -75,12 +86,21 @@ def inspect(path: StrPath) -> Segment | DatastoreInfo:
         >>> evbackup.inspect("full.badger").next_since  # doctest: +SKIP
         1042
     """
-    return _inspected(wait(_evbackup.inspect(os.fspath(path))))
+    reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
+    return _inspected(wait(_evbackup.inspect(os.fspath(path), reading)))
 
 
-async def inspect_async(path: StrPath) -> Segment | DatastoreInfo:
+async def inspect_async(
+    path: StrPath,
+    *,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
+) -> Segment | DatastoreInfo:
     """`inspect` for asyncio: same arguments, same result."""
-    return _inspected(await wait_async(_evbackup.inspect(os.fspath(path))))
+    reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
+    return _inspected(await wait_async(_evbackup.inspect(os.fspath(path), reading)))
 
 
 def _inspected(found: dict[str, Any]) -> Segment | DatastoreInfo:
@@ -94,6 +114,10 @@ def digest(
     at: int | None = None,
     now: int | None = None,
     history: bool = False,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
     progress: ProgressOption = None,
 ) -> str:
     """The logical digest: equal for a chain, a directory and a store that hold the same data.
@@ -103,6 +127,10 @@ def digest(
         at: The version to look at; None: everything.
         now: Unix seconds at which expiry is judged; None: now.
         history: Cover every entry, not only the newest live ones.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        staging: Where to copy what a running node may take away; None: beside the directory.
+        any_file_system: Read a running node's directory even where the file system may not show what the node writes.
+        max_rate: Bytes per second to copy at most.
         progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
 
     Returns:
@@ -116,7 +144,8 @@ def digest(
         >>> evbackup.digest("full.badger") == evbackup.digest("/var/lib/restored")  # doctest: +SKIP
         True
     """
-    return str(wait(_evbackup.digest(paths_of(path), at, now, history), progress))
+    reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
+    return str(wait(_evbackup.digest(paths_of(path), at, now, history, reading), progress))
 
 
 async def digest_async(
@@ -125,7 +154,12 @@ async def digest_async(
     at: int | None = None,
     now: int | None = None,
     history: bool = False,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
     progress: ProgressOption = None,
 ) -> str:
     """`digest` for asyncio: same arguments, same result."""
-    return str(await wait_async(_evbackup.digest(paths_of(path), at, now, history), progress))
+    reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
+    return str(await wait_async(_evbackup.digest(paths_of(path), at, now, history, reading), progress))

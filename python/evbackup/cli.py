@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from . import _check, _config, _run, _verb
+from . import _check, _config, _params, _run, _verb
 from .errors import EvbackupError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -74,46 +74,6 @@ def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
                 click.echo(f"{'' if place else name:<{width}}  {text}", err=err)
 
 
-class Since(click.ParamType[Any]):
-    """A version, `auto`, or a segment."""
-
-    name = "version|segment|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:  # noqa: ARG002
-        """A number is a version, unless a file is called so."""
-        return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-class Trusted(click.ParamType[Any]):
-    """A height and a hash."""
-
-    name = "height:hash"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
-        """`120000:9f3a…`."""
-        if isinstance(value, tuple):
-            return value
-        height, _, trusted = str(value).partition(":")
-        if not height.isdecimal() or not trusted:
-            self.fail(f"expected a height and a hash such as 120000:9f3a…, found {value!r}", param, ctx)
-        return int(height), trusted
-
-
-class Rate(click.ParamType[Any]):
-    """Bytes per second, with k, M or G behind the number."""
-
-    name = "bytes/s"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """`10M` is ten million."""
-        text = str(value)
-        factor = {"k": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
-        number = text[:-1] if factor > 1 else text
-        if not number.isdecimal() or int(number) == 0:
-            self.fail(f"expected a number of bytes per second such as 10M, found {text!r}", param, ctx)
-        return int(number) * factor
-
-
 def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorated(function: F) -> F:
         for option in reversed(options):
@@ -123,16 +83,7 @@ def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-_json = _decorate(
-    _verb.metrics_file,
-    click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        callback=_verb.remember(_verb.AS_JSON),
-        help="Print the result, or the error, as one JSON document.",
-    ),
-)
+_json = _decorate(_verb.metrics_file, _verb.as_json)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 _home = click.option(
     "--home",
@@ -140,6 +91,19 @@ _home = click.option(
     help="The node's home: takes the RPC address and the database path from its config/evnode.yaml.",
 )
 _database = click.option("--database", metavar="NAME", help="With --home: the database below the node's db_path.")
+_reading = _decorate(
+    click.option(
+        "--offline", is_flag=True, help="Of a Badger directory: the node is stopped; hold its lock, copy nothing."
+    ),
+    click.option(
+        "--staging", type=click.Path(), help="Of a Badger directory: where to copy what the node may take away."
+    ),
+    click.option(
+        "--any-file-system",
+        is_flag=True,
+        help="Of a Badger directory: even where the file system may not show what the node writes.",
+    ),
+)
 _segments = click.argument("segments", nargs=-1, required=True, type=click.Path())
 _token_file = click.option(
     "--token-file",
@@ -218,13 +182,16 @@ def cli(
 ) -> None:
     """Hot backups, proof and restore of an ev-node's BadgerDB."""
     given: dict[str, Any] = {"node": node, "chain_id": chain_id, "log_format": log_format, "verbose": verbose}
+    run = _run.start(_run.Run())
+    ctx.meta[_verb.JSON_LINES] = log_format == "json"
+    _run.log_to_stderr(verbose, log_format)
     if config is not None:
         of_group, ctx.default_map = _config.load(config, cli)
         unsaid = (name for name in of_group if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT)
         given.update({name: of_group[name] for name in unsaid})
-    ctx.meta[_verb.JSON_LINES] = given["log_format"] == "json"
-    _run.start(_run.Run(node=given["node"], chain_id=given["chain_id"]))
-    _run.log_to_stderr(int(given["verbose"]), given["log_format"])
+        ctx.meta[_verb.JSON_LINES] = given["log_format"] == "json"
+        _run.log_to_stderr(int(given["verbose"]), given["log_format"])
+    run.node, run.chain_id = given["node"], given["chain_id"]
 
 
 @cli.command()
@@ -239,7 +206,7 @@ def cli(
 @click.option("--manifest", type=click.Path(dir_okay=False), help="With --output -: where the manifest goes.")
 @click.option(
     "--since",
-    type=Since(),
+    type=_params.Since(),
     default=0,
     help="What is backed up already: a version, a segment, or auto (whatever the folder holds).",
 )
@@ -261,7 +228,7 @@ def cli(
 @_token_file
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="More gRPC metadata.")
 @click.option("--insecure", is_flag=True, help="Send the token over plain text all the same.")
-@click.option("--max-rate", type=Rate(), help="At most this fast: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="At most this fast: 10M, 1G.")
 @click.option(
     "--connect-timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds."
 )
@@ -272,6 +239,7 @@ def cli(
     show_default=True,
     help="Seconds without a message.",
 )
+@_reading
 @_quiet
 @_json
 def backup(
@@ -295,6 +263,9 @@ def backup(
     max_rate: int | None,
     connect_timeout: float,
     idle_timeout: float,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -318,6 +289,9 @@ def backup(
         "max_rate": max_rate,
         "connect_timeout_s": connect_timeout,
         "idle_timeout_s": idle_timeout,
+        "offline": offline,
+        "staging": staging,
+        "any_file_system": any_file_system,
     }
     source = _source(addr, home, database)
     if output == "-":
@@ -356,7 +330,7 @@ def _header(text: str) -> tuple[str, str]:
     "--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How deep to look."
 )
 @click.option("--chain/--no-chain", default=None, help="Check the blocks, too; else when ev-node's keys are found.")
-@click.option("--trusted", type=Trusted(), help="The hash that the block at a height must have.")
+@click.option("--trusted", type=_params.Trusted(), help="The hash that the block at a height must have.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @_quiet
 @_json
@@ -393,7 +367,14 @@ def verify(
 @cli.command()
 @_segments
 @click.option("--to", "dest", type=click.Path(), help="The datastore's directory.")
-@click.option("--engine", type=click.Choice(["badger", "rocksdb"]), help="What to make: rocksdb, for now.")
+@click.option(
+    "--engine",
+    type=click.Choice(["badger", "rocksdb"]),
+    default="badger",
+    show_default=True,
+    help="What to make: a node's directory, or a store.",
+)
+@click.option("--history", is_flag=True, help="Every version of every key, not the newest alone.")
 @click.option("--at-height", type=click.IntRange(min=1), help="Cut the chain at this height.")
 @click.option("--overwrite", is_flag=True, help="Replace the datastore that is there.")
 @click.option("--discard-replaced", is_flag=True, help="Remove what was replaced instead of keeping it beside.")
@@ -404,12 +385,15 @@ def verify(
 )
 @_home
 @_database
+@_reading
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_quiet
 @_json
 def restore(
     segments: tuple[str, ...],
     dest: str | None,
     engine: Any,
+    history: bool,
     at_height: int | None,
     overwrite: bool,
     discard_replaced: bool,
@@ -418,22 +402,31 @@ def restore(
     memory_mib: int,
     home: Path | None,
     database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Make a datastore from a full segment and its increments, whole or not at all."""
+    """Make a datastore from a full segment and its increments, or from another one; whole or not at all."""
     from . import _restore  # noqa: PLC0415
 
     restored = _restore.restore(
         segments,
         _datastore(dest, home, database, "--to"),
         engine=engine,
+        history=history,
         at_height=at_height,
         overwrite=overwrite,
         keep_replaced=not discard_replaced,
         owner=owner,
         dry_run=dry_run,
         memory_mib=memory_mib,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
         progress=not quiet,
     )
     _show(restored, as_json=as_json)
@@ -455,12 +448,30 @@ def apply(segments: tuple[str, ...], store: str, quiet: bool, as_json: bool) -> 
 @click.argument("path", required=False, type=click.Path())
 @_home
 @_database
+@_reading
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_json
-def inspect(path: str | None, home: Path | None, database: str | None, as_json: bool) -> None:
+def inspect(
+    path: str | None,
+    home: Path | None,
+    database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
+    as_json: bool,
+) -> None:
     """Say what a segment or a datastore is."""
     from . import _verify  # noqa: PLC0415
 
-    _show(_verify.inspect(_datastore(path, home, database, "PATH")), as_json=as_json)
+    found = _verify.inspect(
+        _datastore(path, home, database, "PATH"),
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
+    )
+    _show(found, as_json=as_json)
 
 
 @cli.command()
@@ -470,6 +481,8 @@ def inspect(path: str | None, home: Path | None, database: str | None, as_json: 
 @click.option("--history", is_flag=True, help="Cover every entry, not only the newest live ones.")
 @_home
 @_database
+@_reading
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_quiet
 @_json
 def digest(
@@ -479,6 +492,10 @@ def digest(
     history: bool,
     home: Path | None,
     database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -486,7 +503,17 @@ def digest(
     from . import _verify  # noqa: PLC0415
 
     where = list(paths) if len(paths) > 1 else _datastore(next(iter(paths), None), home, database, "PATH")
-    found = _verify.digest(where, at=at, now=now, history=history, progress=not quiet)
+    found = _verify.digest(
+        where,
+        at=at,
+        now=now,
+        history=history,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
+        progress=not quiet,
+    )
     click.echo(
         json.dumps({"digest": found, "path": where, "at": at, "now": now, "history": history}) if as_json else found
     )
@@ -502,8 +529,9 @@ def digest(
 @_tls("Clients need a certificate signed by one of these, PEM.")
 @_token_file
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS and token.")
-@click.option("--max-rate", type=Rate(), help="At most this fast for each backup: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="At most this fast for each backup: 10M, 1G.")
 @click.option("--max-backups", type=click.IntRange(min=1), default=2, show_default=True, help="Backups at once.")
+@_reading
 @_json
 def serve(
     path: str | None,
@@ -517,6 +545,9 @@ def serve(
     insecure: bool,
     max_rate: int | None,
     max_backups: int,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
     as_json: bool,
 ) -> None:
     """Serve a datastore over the Backup RPC, until Ctrl-C."""
@@ -530,6 +561,9 @@ def serve(
         insecure=insecure,
         max_rate=max_rate,
         max_backups=max_backups,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
     )
     with server:
         click.echo(json.dumps({"address": server.address}) if as_json else f"serving on {server.address}")
@@ -539,7 +573,7 @@ def serve(
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATHS...", type=click.Path())
-@click.option("--max-age", type=_check.Age(), help="CRITICAL when the newest backup is older: 90m, 6h, 2d.")
+@click.option("--max-age", type=_params.Age(), help="CRITICAL when the newest backup is older: 90m, 6h, 2d.")
 @click.option("--max-height-lag", type=click.IntRange(min=0), help="CRITICAL when it is more blocks behind.")
 @click.option(
     "--against",

@@ -69,7 +69,12 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         format: FORMAT,
         segment: segment_name(facts.path),
         kind: if increment { Kind::Inc } else { Kind::Full },
-        via: if matches!(facts.options.origin, Origin::Server(_)) { "rpc" } else { "store" }.to_owned(),
+        via: match facts.options.origin {
+            Origin::Server(_) => "rpc",
+            Origin::Datastore(..) if facts.announced.reuses_versions => "badger",
+            Origin::Datastore(..) => "store",
+        }
+        .to_owned(),
         encoding: Vec::new(),
         bytes: facts.recorded.bytes,
         sha256: facts.recorded.sha256.clone(),
@@ -102,7 +107,7 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         source: facts.options.origin.name(),
         layout: match facts.options.origin {
             Origin::Server(_) => facts.end.layout.name().to_owned(),
-            Origin::Datastore(_) => String::new(),
+            Origin::Datastore(..) => String::new(),
         },
         started_at: facts.started.to_string(),
         elapsed_s: facts.elapsed_s,

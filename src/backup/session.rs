@@ -1,7 +1,7 @@
 //! One attempt: ask, let the bytes flow to the thread that records them, and wait for its word.
 
 use super::record::{Held, Record, Target};
-use super::{Backup, Options, Origin, Since};
+use super::{Backup, Options, Origin, ReadOptions, Since};
 use crate::base::progress::{Phase, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::flow::increment::Base;
@@ -87,9 +87,12 @@ pub(super) async fn run(
     let record = Record::new(target, Arc::clone(options), base, question, notes, progress.clone());
     let result = match &options.origin {
         Origin::Server(connect) => from_server(connect, record, progress).await,
-        Origin::Datastore(path) => {
-            let path = path.clone();
-            work::blocking(progress.clone(), move |progress| from_datastore(&path, record, progress)).await
+        Origin::Datastore(path, reading) => {
+            let (path, reading) = (path.clone(), reading.clone());
+            work::blocking(progress.clone(), move |progress| {
+                from_datastore(&path, &reading, record, progress)
+            })
+            .await
         }
     };
     guard.disarm();
@@ -166,8 +169,8 @@ impl Arrivals for Received {
 }
 
 /// The same answer that a server gives, handed to the next thread instead of a wire.
-fn from_datastore(path: &Path, record: Record, progress: &Progress) -> Result<Backup> {
-    let datastore = datastore::open(path)?;
+fn from_datastore(path: &Path, reading: &ReadOptions, record: Record, progress: &Progress) -> Result<Backup> {
+    let datastore = datastore::open(path, reading)?;
     let question = record.question().clone();
     let (sender, receiver) = mpsc::sync_channel(WAITING);
     std::thread::scope(|threads| {

@@ -10,7 +10,7 @@
 //! | values | of the newest version of every key, the value is where its pointer leads |
 
 use super::blob::Blob;
-use super::log::{HEADER, Records, check_header, read_some};
+use super::log::{HEADER, Records, check_header};
 use super::manifest::{self, Manifest};
 use super::merge::{Rank, Span, View, Which};
 use super::meta::Pointer;
@@ -20,7 +20,6 @@ use super::{key, registry, wal};
 use crate::base::durable::DirLock;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::base::sparse::next_data;
 use crate::entry::META_DELETE;
 use crate::error::{Error, Kind, Result};
 use std::cmp::Ordering;
@@ -163,7 +162,7 @@ impl Check<'_> {
                 self.tell(Part::Manifest, Error::damaged(what).at_path(&path), None)?;
             }
             self.done.tables += 1;
-            let opened = Blob::open(&path).and_then(|blob| Table::open_leniently(blob, info.compression));
+            let opened = Blob::at(&path).and_then(|blob| Table::open_leniently(blob, info.compression));
             let table = match opened {
                 // The walk meets the damage of the last block again.
                 Ok((table, _)) => table,
@@ -243,8 +242,8 @@ impl Check<'_> {
                 match Pointer::read(value.bytes) {
                     Ok(pointer) => {
                         let end = u64::from(pointer.offset) + u64::from(pointer.len);
-                        let pointed = self.pointed.entry(pointer.fid).or_default();
-                        *pointed = end.max(*pointed);
+                        let most = self.pointed.entry(pointer.fid).or_default();
+                        *most = end.max(*most);
                     }
                     Err(error) => {
                         sound = false;
@@ -317,14 +316,15 @@ impl Check<'_> {
                 Err(error) => self.tell(Part::ValueLog, error, None)?,
             }
         }
-        let view = View::new(std::mem::take(&mut self.tables), Vlogs::new(self.directory, files), now);
+        let vlogs = Vlogs::new(self.directory, files);
+        let view = View::new(std::mem::take(&mut self.tables), vlogs, now);
         let mut entries = view.source(&Span::all(), 0, u64::MAX, Which::All)?;
         let found = &mut *self.found;
-        let mut lost = |key: &[u8], error: Error| {
+        let mut without = |key: &[u8], error: Error| {
             found(Damage { part: Part::Value, error, key: Some(key.to_vec()), harmless: false });
             Ok(())
         };
-        while entries.advance_or(&mut lost)? {
+        while entries.advance_or(&mut without)? {
             self.progress.check()?;
         }
         self.done.dropped = view.dropped();
@@ -356,9 +356,9 @@ impl Check<'_> {
 /// Where the first byte that is not 0 stands, at or behind `from`.
 fn written(blob: &Blob, mut from: u64) -> Result<Option<u64>> {
     let mut window = vec![0; WINDOW];
-    while let Some((start, end)) = next_data(blob.file(), from, blob.path())? {
+    while let Some((start, end)) = blob.next_data(from)? {
         let room = usize::try_from(end - start).unwrap_or(WINDOW).min(WINDOW);
-        let found = read_some(blob, start, window.get_mut(..room).unwrap_or_default())?;
+        let found = blob.read_some(start, window.get_mut(..room).unwrap_or_default())?;
         let bytes = window.get(..found).unwrap_or_default();
         if let Some(at) = bytes.iter().position(|byte| *byte != 0) {
             return Ok(Some(start + at as u64));

@@ -30,7 +30,6 @@ use super::manifest::encrypted;
 use crate::base::checksum::crc32c;
 use crate::base::cursor::{Cursor, put_uvarint};
 use crate::error::{Error, Result};
-use std::os::unix::fs::FileExt;
 
 /// Bytes before the first record.
 pub(super) const HEADER: usize = 20;
@@ -69,14 +68,20 @@ pub(super) struct Record<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// Appends a record; how many bytes it takes.
-pub(super) fn put_record(to: &mut Vec<u8>, record: &Record<'_>) -> usize {
-    let begin = to.len();
+/// Appends what stands before the value of a record: its head and its key.
+pub(super) fn put_head(to: &mut Vec<u8>, record: &Record<'_>) {
     to.extend_from_slice(&[record.meta, record.user_meta]);
     put_uvarint(to, record.key.len() as u64);
     put_uvarint(to, record.value.len() as u64);
     put_uvarint(to, record.expires_at);
     to.extend_from_slice(record.key);
+}
+
+/// Appends a record; how many bytes it takes.
+#[cfg(test)]
+pub(super) fn put_record(to: &mut Vec<u8>, record: &Record<'_>) -> usize {
+    let begin = to.len();
+    put_head(to, record);
     to.extend_from_slice(record.value);
     let crc = crc32c(0, to.get(begin..).unwrap_or_default());
     to.extend_from_slice(&crc.to_be_bytes());
@@ -227,7 +232,7 @@ impl Records {
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         self.from = self.at;
         self.buffer.resize(len.max(BUFFER).min(left), 0);
-        let found = read_some(&self.blob, self.at, &mut self.buffer)?;
+        let found = self.blob.read_some(self.at, &mut self.buffer)?;
         self.buffer.truncate(found);
         Ok(())
     }
@@ -238,7 +243,7 @@ impl Records {
         let (mut crc, mut at, mut left) = (0, self.at, head.value_end);
         while left > 0 {
             let room = chunk.get_mut(..left.min(BUFFER)).unwrap_or_default();
-            let found = read_some(&self.blob, at, room)?;
+            let found = self.blob.read_some(at, room)?;
             if found < room.len() {
                 return Ok(false);
             }
@@ -246,24 +251,8 @@ impl Records {
             (at, left) = (at + found as u64, left - found);
         }
         let mut stored = [0; CRC];
-        Ok(read_some(&self.blob, at, &mut stored)? == CRC && u32::from_be_bytes(stored) == crc)
+        Ok(self.blob.read_some(at, &mut stored)? == CRC && u32::from_be_bytes(stored) == crc)
     }
-}
-
-/// Reads up to the end of the file; how many bytes. A log that is cut while it is read ends there.
-pub(super) fn read_some(blob: &Blob, offset: u64, to: &mut [u8]) -> Result<usize> {
-    let mut done = 0;
-    while let Some(room) = to.get_mut(done..).filter(|room| !room.is_empty()) {
-        match blob.file().read_at(room, offset + done as u64) {
-            Ok(0) => break,
-            Ok(found) => done += found,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                return Err(Error::from_io(error, "read it", blob.path()).at_offset(offset + done as u64));
-            }
-        }
-    }
-    Ok(done)
 }
 
 #[cfg(test)]
@@ -400,10 +389,11 @@ pub(super) mod tests {
         bytes.extend_from_slice(&[0, 0, 9]);
         put_uvarint(&mut bytes, 200 << 20);
         bytes.resize(1 << 20, 1);
-        let blob = blob(&bytes);
+        let mut file = Scratch::system().file().unwrap();
+        file.write_all(&bytes).unwrap();
         // The file says that it is long, as a sparse one does.
-        blob.file().set_len(256 << 20).unwrap();
-        let blob = Blob::of(blob.file().try_clone().unwrap(), blob.path()).unwrap();
+        file.set_len(256 << 20).unwrap();
+        let blob = Blob::of(file, Path::new("00001.mem")).unwrap();
         let mut records = Records::new(&blob, HEADER as u64, blob.len());
         assert_eq!(records.peek().unwrap(), None);
         assert!(records.buffer.capacity() <= 2 * BUFFER);

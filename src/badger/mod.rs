@@ -24,17 +24,31 @@
 
 mod blob;
 mod check;
+mod count;
+mod frozen;
 mod key;
+mod live;
 mod log;
 mod manifest;
 mod merge;
 mod merged;
 mod meta;
+#[cfg(test)]
+mod node;
+mod place;
+mod reader;
 mod registry;
+mod stage;
 mod table;
+mod taking;
+#[cfg(test)]
+mod tests;
 mod vlog;
 mod wal;
 mod writer;
 
 pub use check::{Checked, Damage, Part, check};
-pub use writer::{Built, VALUE_THRESHOLD, Writer, WriterOptions};
+pub use count::{Counts, count};
+pub use live::Step;
+pub use reader::{Directory, Pauses, ReadOptions};
+pub use writer::{Built, Look, VALUE_THRESHOLD, Writer, WriterOptions, look};

@@ -47,6 +47,11 @@ impl Sha256 {
     }
 }
 
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    sha2::Sha256::digest(bytes).into()
+}
+
 /// SHA-256 of `bytes` as 64 lower-case hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     let mut sha256 = Sha256::new();
@@ -80,6 +85,7 @@ mod tests {
         assert_eq!(xxh64(b""), 0xef46_db37_51d8_e999);
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256_hex(b"abc"), abc);
+        assert_eq!(data_encoding::HEXLOWER.encode(&sha256(b"abc")), abc);
         // A change of this number makes every keys file foreign.
         assert_eq!(content_hash(4, 1, 0x0102, b"value"), 5_103_034_659_188_688_417);
     }

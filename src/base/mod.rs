@@ -3,6 +3,6 @@
 pub mod checksum;
 pub mod cursor;
 pub mod durable;
+pub mod files;
 pub mod progress;
 pub mod scratch;
-pub mod sparse;

@@ -1,4 +1,16 @@
-//! What ev-node keeps in its datastore: keys and records. It opens nothing and is fed entries.
+//! What ev-node keeps in its datastore: keys, records, hashes, and the rules that make a chain of them. It opens nothing and is fed
+//! entries.
 
+pub mod chain;
 pub mod families;
+mod family;
+pub mod generation;
+pub mod hash;
 pub mod key;
+pub mod record;
+pub mod sample;
+pub mod signature;
+mod wire;
+
+#[cfg(test)]
+mod vectors;

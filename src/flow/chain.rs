@@ -137,13 +137,12 @@ impl Chain {
         Ok(Box::new(Merge::new(vec![Named::new("the chain", source), tip])))
     }
 
-    /// Where entries above the complete version may be torn, what to say of it.
-    pub fn torn_note(&self) -> Option<String> {
+    /// Where entries above the complete version may be torn, what to say of it, and what becomes of them.
+    pub fn torn_note(&self, then: &str) -> Option<String> {
         let (complete, last) = (self.complete_version()?, self.last_version());
         (last > complete).then(|| {
             format!(
-                "complete up to version {complete}, height {}: entries above it, up to version {last}, may be torn; \
-                 they are kept and show once an increment completes them",
+                "complete up to version {complete}, height {}: entries above it, up to version {last}, may be torn; {then}",
                 self.newest().map_or(0, |newest| newest.complete_height)
             )
         })

@@ -1,8 +1,11 @@
-//! Which engine a directory belongs to.
+//! Which engine a directory belongs to, and how it is opened.
 
+use crate::badger::Directory;
+pub use crate::badger::ReadOptions;
 use crate::entry::Datastore;
 use crate::error::{Error, Result};
 use crate::store::Store;
+use std::io::Read;
 use std::path::Path;
 
 /// What keeps the entries in a directory.
@@ -34,7 +37,7 @@ impl Engine {
     pub fn of(path: &Path) -> Option<Self> {
         if Store::is_store(path) {
             Some(Engine::RocksDb)
-        } else if path.join("MANIFEST").is_file() && path.join("KEYREGISTRY").is_file() {
+        } else if is_badger(path) {
             Some(Engine::Badger)
         } else {
             None
@@ -42,11 +45,22 @@ impl Engine {
     }
 }
 
-/// Opens a datastore for reading.
-pub fn open(path: &Path) -> Result<Box<dyn Datastore>> {
+/// A MANIFEST of Badger's, or whatever one beside a KEYREGISTRY: Badger makes that only when it first opens a directory.
+fn is_badger(path: &Path) -> bool {
+    let manifest = path.join("MANIFEST");
+    let begins = |path: &Path| {
+        let mut magic = [0; 4];
+        std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+            && magic == *b"Bdgr"
+    };
+    manifest.is_file() && (path.join("KEYREGISTRY").is_file() || begins(&manifest))
+}
+
+/// Opens a datastore for reading; `options` say how, where it is a Badger directory.
+pub fn open(path: &Path, options: &ReadOptions) -> Result<Box<dyn Datastore>> {
     match expect(path)? {
         Engine::RocksDb => Ok(Box::new(Store::open(path)?)),
-        Engine::Badger => Err(no_badger(path)),
+        Engine::Badger => Ok(Box::new(Directory::open(path, options.clone())?)),
     }
 }
 
@@ -59,11 +73,4 @@ pub fn expect(path: &Path) -> Result<Engine> {
     Engine::of(path).ok_or_else(|| {
         Error::invalid("expected a store or a Badger directory, found neither's files").at_path(path)
     })
-}
-
-/// Badger directories are told apart, so that the answer is clear.
-pub fn no_badger(path: &Path) -> Error {
-    Error::unsupported("cannot read a Badger directory yet")
-        .at_path(path)
-        .with_hint("take the backup over the node's Backup RPC and restore it with engine=\"rocksdb\"")
 }

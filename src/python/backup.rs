@@ -29,6 +29,7 @@ pub(crate) struct Given {
     headers: Vec<(String, String)>,
     insecure: bool,
     max_rate: Option<u64>,
+    reading: convert::Reading,
     connect_timeout_s: f64,
     idle_timeout_s: f64,
     run_id: Option<String>,
@@ -72,7 +73,7 @@ impl Given {
     fn origin(&self) -> Result<Origin> {
         let (kind, place) = &self.source;
         if kind == "directory" {
-            return Ok(Origin::Datastore(place.clone()));
+            return Ok(Origin::Datastore(place.clone(), convert::reading(self.reading.clone())));
         }
         let address = Address::parse(&place.to_string_lossy(), DEFAULT_PORT)?;
         Ok(Origin::Server(Box::new(Connect {

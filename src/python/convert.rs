@@ -1,6 +1,7 @@
 //! Python's values become ours; results become Python values of JSON types, which the face's dataclasses are made from.
 
 use crate::error::{Error, Result};
+use crate::flow::datastore::ReadOptions;
 use crate::rpc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -30,6 +31,14 @@ impl From<Tls> for rpc::Tls {
     fn from(given: Tls) -> Self {
         Self { ca: given.ca, cert: given.cert, key: given.key, server_name: given.server_name }
     }
+}
+
+/// How a Badger directory is read: `offline`, `staging`, `any_file_system`, `max_rate`.
+pub(crate) type Reading = (bool, Option<PathBuf>, bool, Option<u64>);
+
+/// The same in our words.
+pub(crate) fn reading((offline, staging, any_file_system, max_rate): Reading) -> ReadOptions {
+    ReadOptions { offline, staging, any_file_system, max_rate, ..ReadOptions::default() }
 }
 
 /// A duration that Python gives in seconds.

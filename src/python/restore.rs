@@ -10,19 +10,22 @@ use std::path::PathBuf;
 /// The keys of the dict that `evbackup.restore` passes; the meaning of each is documented there.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the call")]
 pub(crate) struct Given {
     paths: Vec<PathBuf>,
     dest: PathBuf,
     engine: Option<String>,
+    history: bool,
     at_height: Option<u64>,
     overwrite: bool,
     keep_replaced: bool,
     owner: Option<(u32, u32)>,
     dry_run: bool,
     memory_mib: usize,
+    reading: convert::Reading,
 }
 
-/// A job that restores a chain.
+/// A job that restores a chain or copies a datastore.
 #[pyfunction]
 #[pyo3(name = "restore")]
 pub(crate) fn restore_verb(options: Given) -> Job {
@@ -30,12 +33,14 @@ pub(crate) fn restore_verb(options: Given) -> Job {
         paths: options.paths,
         dest: options.dest,
         engine: options.engine,
+        history: options.history,
         at_height: options.at_height,
         overwrite: options.overwrite,
         keep_replaced: options.keep_replaced,
         owner: options.owner.map(|(uid, gid)| Owner { uid, gid }),
         dry_run: options.dry_run,
         memory_mib: options.memory_mib,
+        reading: convert::reading(options.reading),
     };
     Job::new(move |progress| restore::run(options, progress), convert::result)
 }

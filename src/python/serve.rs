@@ -21,6 +21,7 @@ pub(crate) struct Given {
     token: Option<String>,
     insecure: bool,
     max_rate: Option<u64>,
+    reading: convert::Reading,
     max_backups: usize,
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn serve_verb(options: Given) -> Job {
         max_backups: options.max_backups,
         ..Listen::new(options.addr)
     };
-    let options = serve::Options { path: options.path, listen };
+    let options = serve::Options { path: options.path, reading: convert::reading(options.reading), listen };
     Job::new(
         move |_| serve::run(options),
         |py, server| {

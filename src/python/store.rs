@@ -16,9 +16,9 @@ use std::sync::{Mutex, PoisonError};
 /// A job that opens a datastore for reading.
 #[pyfunction]
 #[pyo3(name = "open")]
-pub(crate) fn open_verb(path: PathBuf) -> Job {
+pub(crate) fn open_verb(path: PathBuf, reading: convert::Reading) -> Job {
     Job::new(
-        move |_| open::open(path),
+        move |_| open::open(path, convert::reading(reading)),
         |py, opened| Ok(Py::new(py, Opened(Mutex::new(Some(opened))))?.into_any()),
     )
 }
@@ -80,8 +80,11 @@ impl Opened {
 
     /// A job that says what it is.
     fn info(&self) -> PyResult<Job> {
-        let path = self.open()?.path().to_owned();
-        let look = move |progress| work::blocking(progress, move |_| inspect::datastore_info(&path));
+        let opened = self.open()?;
+        let (path, reading) = (opened.path().to_owned(), opened.reading().clone());
+        let look = move |progress| {
+            work::blocking(progress, move |progress| inspect::datastore_info(&path, &reading, progress))
+        };
         Ok(Job::new(look, convert::result))
     }
 

@@ -32,14 +32,20 @@ pub(crate) fn verify_verb(
 /// A job that says what a segment or a datastore is.
 #[pyfunction]
 #[pyo3(name = "inspect")]
-pub(crate) fn inspect_verb(path: PathBuf) -> Job {
-    Job::new(move |progress| inspect::run(path, progress), convert::result)
+pub(crate) fn inspect_verb(path: PathBuf, reading: convert::Reading) -> Job {
+    Job::new(move |progress| inspect::run(path, convert::reading(reading), progress), convert::result)
 }
 
 /// A job that takes the logical digest.
 #[pyfunction]
 #[pyo3(name = "digest")]
-pub(crate) fn digest_verb(paths: Vec<PathBuf>, at: Option<u64>, now: Option<u64>, history: bool) -> Job {
-    let options = digest::Options { paths, at, now, history };
+pub(crate) fn digest_verb(
+    paths: Vec<PathBuf>,
+    at: Option<u64>,
+    now: Option<u64>,
+    history: bool,
+    reading: convert::Reading,
+) -> Job {
+    let options = digest::Options { paths, at, now, history, reading: convert::reading(reading) };
     Job::new(move |progress| digest::run(options, progress), convert::result)
 }

@@ -23,10 +23,11 @@ class Sizes:
     starts: int
     presses: int
     shaped: int
+    window_s: float
 
 
-FULL = Sizes(2 * 10**9, 8 * 10**9, 10**9, 400 * 10**6, rounds=5, starts=20, presses=4, shaped=5 * 10**8)
-QUICK = Sizes(10**8, 3 * 10**8, 10**8, 4 * 10**7, rounds=1, starts=5, presses=1, shaped=5 * 10**7)
+FULL = Sizes(2 * 10**9, 8 * 10**9, 10**9, 400 * 10**6, rounds=5, starts=20, presses=4, shaped=5 * 10**8, window_s=8)
+QUICK = Sizes(10**8, 3 * 10**8, 10**8, 4 * 10**7, rounds=1, starts=5, presses=1, shaped=5 * 10**7, window_s=2)
 
 
 class Data:

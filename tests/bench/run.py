@@ -8,6 +8,7 @@ the shaped link need root. Misses are printed, not failures: benchmarks are not 
 """
 
 import argparse
+import functools
 import os
 import platform
 import shutil
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 import directories
 import limits
 import link
+import node
 import throughput
 from data import FULL, QUICK, Data
 from measure import Row, table
@@ -69,12 +71,9 @@ def main() -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="evbackup-bench-", dir=given.dir) as folder:
         data = Data(Path(folder), tool)
-        built: list[Path | None] = [given.peer] if given.peer else []
-
+        @functools.cache
         def peer() -> Path | None:
-            if not built:
-                built.append(build_peer(data.folder))
-            return built[0]
+            return given.peer or build_peer(data.folder)
 
         def with_peer(part: "Callable[[directories.Peer], list[Row]]") -> list[Row]:
             program = peer()
@@ -89,6 +88,7 @@ def main() -> None:
             "link": lambda: link.integrity(data, sizes),
             "restore": lambda: throughput.restore(data, sizes, peer()),
             "small-memory": lambda: limits.small_memory(data, sizes),
+            "beside": lambda: node.beside(data, sizes, peer()),
             "increment": lambda: throughput.increment(data, sizes),
             "large-memory": lambda: limits.large_memory(data, sizes),
             "directory-read": lambda: with_peer(lambda peer: directories.read(data, sizes, peer)),

@@ -46,7 +46,7 @@ def test_a_configuration_is_one(name: str, text: str, tmp_path: Path) -> None:
     assert of_verbs["check"]["max_age"]
 
 
-@pytest.mark.parametrize("unit", sorted((EXAMPLES / "systemd").glob("evbackup@.*")), ids=lambda path: path.name)
+@pytest.mark.parametrize("unit", sorted((EXAMPLES / "systemd").glob("evbackup*@.*")), ids=lambda path: path.name)
 def test_a_unit_is_one(unit: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:

@@ -335,7 +335,7 @@ fn damage_in_any_segment_of_a_chain_is_found_and_refused() {
     let place = in_memory();
     let path = |name: &str| place.path().join(name);
     sample::create(&path("node"), 20, Shape::default()).unwrap();
-    let node = Origin::Datastore(path("node"));
+    let node = Origin::datastore(path("node"));
     let chain = [path("full"), path("inc1"), path("inc2")];
     block_on(take(&node, &chain[0], Since::Version(0))).unwrap();
     for number in 1..3 {
@@ -368,7 +368,7 @@ fn every_cut_and_flip_of_a_keys_file_is_found_and_no_increment_is_based_on_it() 
     let place = in_memory();
     let path = |name: &str| place.path().join(name);
     sample::create(&path("node"), 4, Shape::default()).unwrap();
-    let node = Origin::Datastore(path("node"));
+    let node = Origin::datastore(path("node"));
     let full = path("full.badger");
     block_on(take(&node, &full, Since::Version(0))).unwrap();
     let (file, chain) = (keys_path(&full), [full.clone()]);

@@ -43,8 +43,13 @@ async fn examples(folder: &Path) -> Vec<(Kind, Error, &'static str)> {
     let broken = evbackup::rpc::listen(Listen::new("127.0.0.1:0"), Arc::new(Falls)).await.unwrap();
     let mut listen = Listen::new("127.0.0.1:0");
     listen.token = Some("secret".into());
-    let guarded =
-        evbackup::serve::run(evbackup::serve::Options { path: path("store"), listen }).await.unwrap();
+    let guarded = evbackup::serve::run(evbackup::serve::Options {
+        path: path("store"),
+        reading: evbackup::badger::ReadOptions::default(),
+        listen,
+    })
+    .await
+    .unwrap();
     let gone = replay(stream.clone(), 0).await;
     let nobody = at(&gone);
     gone.stop().await.unwrap();
@@ -59,8 +64,8 @@ async fn examples(folder: &Path) -> Vec<(Kind, Error, &'static str)> {
     vec![
         (
             Kind::Invalid,
-            fails(restore::Options { engine: None, ..into("dest") }).await,
-            "expected an engine, found none",
+            fails(restore::Options { engine: Some("bolt".into()), ..into("dest") }).await,
+            "expected \"rocksdb\" or \"badger\" as the engine, found \"bolt\"",
         ),
         (
             Kind::Incomplete,

@@ -1,11 +1,15 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Badger directories: what real Badger wrote, read to the entry and checked; damaged everywhere.
+mod badger;
 /// Increments of a datastore that prunes, purges and gives its versions out again, against a model of it.
 mod beside;
 /// Verbs killed and dropped at random moments.
 mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.
 mod damage;
+/// Badger directories that restore makes: from chains and from datastores, over others and beside nodes.
+mod directories;
 /// The door to the disk and the pair of segment and manifest, killed at every step.
 mod durable;
 /// Every kind of error has an example whose exact text is known.
@@ -18,6 +22,8 @@ mod fuzz;
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.
 mod layers;
+/// Badger directories that a node may have open: golden ones, staging that fills up, what may not be read.
+mod live;
 /// Any source into any sink, and many sources into one.
 mod pairs;
 /// What the tests of backup, verify and restore share.

@@ -16,7 +16,13 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn server(path: &Path) -> Server {
-    serve::run(serve::Options { path: path.to_owned(), listen: Listen::new("127.0.0.1:0") }).await.unwrap()
+    serve::run(serve::Options {
+        path: path.to_owned(),
+        reading: evbackup::badger::ReadOptions::default(),
+        listen: Listen::new("127.0.0.1:0"),
+    })
+    .await
+    .unwrap()
 }
 
 fn at(server: &Server) -> Origin {
@@ -112,7 +118,7 @@ fn a_store_on_this_machine_gives_the_same_segment_as_its_server() {
         let server = server(&path("node")).await;
         let wired = take(&at(&server), &path("a.badger"), Since::Version(0)).await.unwrap();
         let local =
-            take(&Origin::Datastore(path("node")), &path("b.badger"), Since::Version(0)).await.unwrap();
+            take(&Origin::datastore(path("node")), &path("b.badger"), Since::Version(0)).await.unwrap();
         assert_eq!(wired.sha256, local.sha256);
         assert_eq!(std::fs::read(path("a.badger")).unwrap(), std::fs::read(path("b.badger")).unwrap());
         assert_eq!(
@@ -127,7 +133,7 @@ fn chains_with_holes_and_strangers_are_refused_by_name() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let node = Origin::Datastore(path("node"));
+        let node = Origin::datastore(path("node"));
         sample::create(&path("node"), 10, Shape::default()).unwrap();
         take(&node, &path("full"), Since::Version(0)).await.unwrap();
         let mut last = path("full");
@@ -138,7 +144,7 @@ fn chains_with_holes_and_strangers_are_refused_by_name() {
             last = next;
         }
         sample::create(&path("other"), 12, Shape::default()).unwrap();
-        let other = Origin::Datastore(path("other"));
+        let other = Origin::datastore(path("other"));
         take(&other, &path("other-full"), Since::Version(0)).await.unwrap();
         sample::extend(&path("other"), 5, Shape::default()).unwrap();
         take(&other, &path("other-inc"), Since::Segment(path("other-full"))).await.unwrap();
@@ -180,7 +186,7 @@ fn a_folder_continues_its_own_newest_chain() {
         sample::create(&path("node"), 10, Shape::default()).unwrap();
         let into = || backup::Options {
             since: Since::Auto,
-            ..backup::Options::new(Origin::Datastore(path("node")), Output::Folder(path("backups")))
+            ..backup::Options::new(Origin::datastore(path("node")), Output::Folder(path("backups")))
         };
         let kinds = [("full", 10), ("inc", 15), ("inc", 20)];
         for (kind, tip) in kinds {
@@ -208,7 +214,7 @@ fn the_bare_segment_goes_into_a_stream_and_its_manifest_into_a_file() {
         let writer: backup::SharedWriter = std::sync::Arc::new(std::sync::Mutex::new(Box::new(pipe)));
         let output = Output::Stream { writer, manifest: Some(path("piped.badger.json")) };
         let taken =
-            backup::run(backup::Options::new(Origin::Datastore(path("node")), output), Progress::new())
+            backup::run(backup::Options::new(Origin::datastore(path("node")), output), Progress::new())
                 .await
                 .unwrap();
         assert_eq!(taken.path, Path::new("-"));
@@ -224,8 +230,10 @@ fn inspect_tells_a_segment_from_a_store() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         sample::create(&path("node"), 10, Shape::default()).unwrap();
-        take(&Origin::Datastore(path("node")), &path("full"), Since::Version(0)).await.unwrap();
-        let look = async |name: &str| inspect::run(path(name), Progress::new()).await.unwrap();
+        take(&Origin::datastore(path("node")), &path("full"), Since::Version(0)).await.unwrap();
+        let look = async |name: &str| {
+            inspect::run(path(name), evbackup::badger::ReadOptions::default(), Progress::new()).await.unwrap()
+        };
         let inspect::Inspected::Datastore(store) = look("node").await else { panic!("a store") };
         assert_eq!((store.engine, store.tip_height, store.pinned_version), ("rocksdb", 10, 10));
         let inspect::Inspected::Segment(segment) = look("full").await else { panic!("a segment") };
@@ -242,7 +250,7 @@ fn increments_without_news_keep_a_chain_usable() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let node = Origin::Datastore(path("node"));
+        let node = Origin::datastore(path("node"));
         sample::create(&path("node"), 10, Shape::default()).unwrap();
         let mut chain = vec![path("s0")];
         take(&node, &chain[0], Since::Version(0)).await.unwrap();
@@ -291,7 +299,7 @@ fn an_increment_of_a_base_without_keys_lists_none() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let node = Origin::Datastore(path("node"));
+        let node = Origin::datastore(path("node"));
         sample::create(&path("node"), 10, Shape::default()).unwrap();
         let pipe = std::fs::File::create(path("piped.badger")).unwrap();
         let writer: backup::SharedWriter = std::sync::Arc::new(std::sync::Mutex::new(Box::new(pipe)));
@@ -316,7 +324,7 @@ fn an_increment_does_not_take_the_place_of_its_base() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let node = Origin::Datastore(path("node"));
+        let node = Origin::datastore(path("node"));
         sample::create(&path("node"), 10, Shape::default()).unwrap();
         take(&node, &path("full.badger"), Since::Version(0)).await.unwrap();
         let options = backup::Options {

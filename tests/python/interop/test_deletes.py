@@ -82,16 +82,16 @@ def ev_node(badger: Badger, node: Path, out: Path, *, exact: bool | None) -> tup
 
 def test_what_badgers_own_rpc_does_not_tell_is_named(badger: Badger, node: Path, out: Path) -> None:
     chain, expected = ev_node(badger, node, out, exact=None)
-    assert [made.deletes for made in chain] == ["exact", "unknown"]
+    assert [made.deletes for made in chain] == ["exact", "derived"]
     report = evbackup.verify(chain)
     assert report.ok
-    assert report.deletes == "unknown"
+    assert report.deletes == "derived"
     warned = [finding for finding in report.warnings if finding.code == "deletes"]
     assert [finding.file for finding in warned] == [out / "inc.badger"]
     assert warned[0].hint
     assert "exact" in warned[0].hint
     restored = evbackup.restore(chain, out / "store", engine="rocksdb")
-    assert restored.deletes == "unknown"
+    assert restored.deletes == "derived"
     assert any("delete" in note for note in restored.notes)
     # This is what it warns of; whoever finds a way to know better changes this line.
     assert evbackup.digest(restored.path) != expected
@@ -135,7 +135,7 @@ def test_exact_mends_what_an_increment_before_it_missed(badger: Badger, node: Pa
             server.ask("blocks", count=5)
             server.ask("compact")
             made = evbackup.backup(server.address, out / f"inc{number}.badger", since=chain[-1], exact=exact)
-            assert made.deletes == ("exact" if exact else "unknown")
+            assert made.deletes == ("exact" if exact else "derived")
             chain.append(made)
             if exact:
                 comes_back(chain, out, server.digest())

@@ -204,7 +204,7 @@ pub(super) fn manifest_seeds() -> Vec<Vec<u8>> {
     let bytes = std::fs::read(crate::golden::folder().join("purged/full.badger")).unwrap();
     record(&bytes, 12, &path("node"));
     sample::create(&path("store"), 3, sample::Shape::default()).unwrap();
-    let store = Origin::Datastore(path("store"));
+    let store = Origin::datastore(path("store"));
     block_on(take(&store, &path("full"), Since::Version(0))).unwrap();
     block_on(take(&store, &path("inc"), Since::Segment(path("full")))).unwrap();
     ["node", "full", "inc"].map(|name| std::fs::read(manifest_path(&path(name))).unwrap()).into()

@@ -1,0 +1,349 @@
+//! Copies of what a running node may take away, in one file without a name, which is gone with the process however it ends.
+//!
+//! Where the file system can share bytes between files, a copy takes no time and no room. Else it is read and written, holes left out, once
+//! it is known that there is room. A copy is good if its file is still as long as it was: Badger empties a file before it removes
+//! it. What is in it is not looked at: every checksum is held against the copy as it is read.
+//!
+//! **The node's cache.** What was read is given up at once (`POSIX_FADV_DONTNEED`). That takes nothing from the node: Badger maps all its files,
+//! and the kernel keeps pages that a process has mapped.
+
+use super::blob::Blob;
+use crate::base::durable::require_space;
+use crate::base::files::{Identity, can_share, next_data, open_quietly, punch, share, uncache};
+use crate::base::progress::Progress;
+use crate::base::scratch::Scratch;
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is copied between two looks at the clock and at the caller.
+const PIECE: usize = 1 << 20;
+/// What must stay free where the node writes, too: it maps files with holes, and where it cannot fill one the kernel ends it (SIGBUS).
+const RESERVE: u64 = 1 << 30;
+/// The reserve is looked at again each time so many bytes were copied: the node grows meanwhile.
+const RECHECK: u64 = 64 << 20;
+/// Copies begin at multiples of this: what is shared must begin with a block of the file system.
+const ALIGN: u64 = 64 << 10;
+/// A pause is cut into these, so that the caller's word is heard.
+const NAP: Duration = Duration::from_millis(20);
+
+/// Bytes per second, kept by waiting.
+#[derive(Debug)]
+struct Pace {
+    bytes_per_second: u64,
+    /// When the next byte may be read.
+    due: Instant,
+}
+
+impl Pace {
+    /// `bytes` were read.
+    fn wait(&mut self, bytes: u64, progress: &Progress) -> Result<()> {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.max(1));
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // Time in which nothing was read is not saved up.
+        let due = self.due.max(Instant::now());
+        self.due = due.checked_add(cost).unwrap_or(due);
+        while let Some(left) = self.due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        {
+            progress.check()?;
+            std::thread::sleep(left.min(NAP));
+        }
+        Ok(())
+    }
+}
+
+/// One file without a name, and in it the copies.
+#[derive(Debug)]
+pub(super) struct Stage {
+    scratch: Scratch,
+    file: Arc<File>,
+    /// Where the next copy begins.
+    end: u64,
+    /// Does the file system share bytes between the directory's files and this one?
+    shares: Option<bool>,
+    /// What must stay free.
+    reserve: u64,
+    /// Bytes copied since the last look at what is free.
+    unchecked: u64,
+    pace: Option<Pace>,
+    buffer: Vec<u8>,
+}
+
+impl Stage {
+    /// Nothing of `dir` copied yet. At most `max_rate` bytes per second are read.
+    pub(super) fn new(dir: &Path, scratch: &Scratch, max_rate: Option<u64>) -> Result<Self> {
+        let pace = max_rate
+            .filter(|rate| *rate > 0)
+            .map(|bytes_per_second| Pace { bytes_per_second, due: Instant::now() });
+        let file = Arc::new(scratch.file()?);
+        let device = |path: &Path| -> Result<u64> {
+            let about = std::fs::metadata(path).map_err(|error| Error::from_io(error, "look at it", path))?;
+            Ok(about.dev())
+        };
+        let reserve = if device(dir)? == device(scratch.folder())? { RESERVE } else { 0 };
+        let (scratch, shares, buffer) = (scratch.clone(), None, Vec::new());
+        Ok(Self { scratch, file, end: 0, shares, reserve, unchecked: 0, pace, buffer })
+    }
+
+    /// Do copies of `path` take no time?
+    pub(super) fn shares(&mut self, path: &Path) -> Result<bool> {
+        if let Some(shares) = self.shares {
+            return Ok(shares);
+        }
+        let Ok(from) = open_quietly(path) else { return Ok(false) };
+        let shares = can_share(&from, &self.scratch.file()?);
+        self.shares = Some(shares);
+        Ok(shares)
+    }
+
+    /// Fails when copies of `bytes` bytes will not fit.
+    pub(super) fn require(&self, bytes: u64) -> Result<()> {
+        if self.shares == Some(true) {
+            return Ok(());
+        }
+        require_space(self.scratch.folder(), bytes.saturating_add(self.reserve)).map_err(|error| {
+            error.with_hint(
+                "name a staging folder on another file system with room for the directory's tables, or free some: the node must not run short",
+            )
+        })
+    }
+
+    /// Copies a table: all of it or nothing. `None` when it is not the one that was there, or not all of it any more.
+    pub(super) fn table(
+        &mut self,
+        path: &Path,
+        about: Identity,
+        progress: &Progress,
+    ) -> Result<Option<Blob>> {
+        let Some(from) = open_there(path)? else { return Ok(None) };
+        if Identity::of(&from, path)? != about {
+            return Ok(None);
+        }
+        let at = self.end;
+        let done = self.copy(&from, path, about.len, progress)?;
+        if done == about.len && Identity::of(&from, path)?.len == about.len {
+            return Ok(Some(Blob::part(self.file.clone(), at, about.len, path)));
+        }
+        self.give_back(at, about.len);
+        Ok(None)
+    }
+
+    /// Copies a value log, which may be cut to what is in it at any time. `None` when it is gone, which is when it is empty.
+    pub(super) fn value_log(&mut self, path: &Path, progress: &Progress) -> Result<Option<Blob>> {
+        let Some(from) = open_there(path)? else { return Ok(None) };
+        let len = Identity::of(&from, path)?.len;
+        let at = self.end;
+        self.copy(&from, path, len, progress)?;
+        if Identity::of(&from, path)?.len == 0 {
+            self.give_back(at, len);
+            return Ok(None);
+        }
+        Ok(Some(Blob::part(self.file.clone(), at, len, path)))
+    }
+
+    /// A copy is not needed any more.
+    pub(super) fn drop_copy(&self, copy: &Blob) {
+        if let Some((at, len)) = copy.place_in(&self.file) {
+            self.give_back(at, len);
+        }
+    }
+
+    fn give_back(&self, at: u64, len: u64) {
+        punch(&self.file, at, len);
+    }
+
+    /// Copies up to `len` bytes behind what is there, up to where the file ends.
+    fn copy(&mut self, from: &File, path: &Path, len: u64, progress: &Progress) -> Result<u64> {
+        progress.check()?;
+        let base = self.end;
+        self.end = base.saturating_add(len).next_multiple_of(ALIGN);
+        if self.shares == Some(true) && share(from, &self.file, base, len) == len {
+            return Ok(len);
+        }
+        // As long as all copies, so that a copy that ends with a hole can be read to its end.
+        self.file.set_len(self.end).map_err(|error| self.cannot_write(error))?;
+        self.buffer.resize(PIECE, 0);
+        let mut at = 0;
+        while let Some((start, end)) = next_data(from, at, path)?.filter(|(start, _)| *start < len) {
+            at = start;
+            while at < end.min(len) {
+                let room = usize::try_from(end.min(len) - at).unwrap_or(PIECE).min(PIECE);
+                let piece = self.buffer.get_mut(..room).unwrap_or_default();
+                let found = match from.read_at(piece, at) {
+                    Ok(found) => found,
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(Error::from_io(error, "read it", path).at_offset(at)),
+                };
+                if found == 0 {
+                    return Ok(at);
+                }
+                let piece = self.buffer.get(..found).unwrap_or_default();
+                self.file.write_all_at(piece, base + at).map_err(|error| self.cannot_write(error))?;
+                uncache(from, at, found as u64);
+                at += found as u64;
+                self.unchecked += found as u64;
+                if self.unchecked >= RECHECK {
+                    self.unchecked = 0;
+                    self.require(0)?;
+                }
+                progress.check()?;
+                if let Some(pace) = &mut self.pace {
+                    pace.wait(found as u64, progress)?;
+                }
+            }
+        }
+        Ok(len)
+    }
+
+    fn cannot_write(&self, error: std::io::Error) -> Error {
+        Error::from_io(error, "copy what the node may take away into it", self.scratch.folder())
+            .with_hint("name a staging folder with room for the directory's tables")
+    }
+}
+
+/// Opens a file that may be gone by now.
+fn open_there(path: &Path) -> Result<Option<File>> {
+    match open_quietly(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.code() == "missing" => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::durable::{Replace, write_file};
+    use std::path::PathBuf;
+
+    struct Place {
+        folder: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn file(&self, name: &str, bytes: &[u8]) -> (PathBuf, Identity) {
+            let path = self.folder.path().join(name);
+            write_file(&path, bytes, Replace::Never).unwrap();
+            let about = Identity::at(&path).unwrap().unwrap();
+            (path, about)
+        }
+
+        fn stage(&self, max_rate: Option<u64>) -> Stage {
+            Stage::new(self.folder.path(), &Scratch::new(self.folder.path()), max_rate).unwrap()
+        }
+    }
+
+    fn bytes(len: usize, seed: u8) -> Vec<u8> {
+        (0..len).map(|at| u8::try_from(at % 251).unwrap() ^ seed).collect()
+    }
+
+    fn whole(copy: &Blob) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(copy.len()).unwrap()];
+        copy.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn copies_outlive_their_files_and_leave_nothing() {
+        let place = Place::new();
+        let files: Vec<_> = [0, 1, 70_000, 3 << 20].iter().map(|len| bytes(*len, 9)).collect();
+        let mut stage = place.stage(None);
+        let copies: Vec<_> = files
+            .iter()
+            .enumerate()
+            .map(|(at, file)| {
+                let (path, about) = place.file(&at.to_string(), file);
+                let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
+                File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                copy
+            })
+            .collect();
+        for (copy, file) in copies.iter().zip(&files) {
+            assert!(whole(copy) == *file);
+        }
+        assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 0);
+        stage.drop_copy(&copies[3]);
+        assert!(whole(&copies[3]).iter().all(|byte| *byte == 0) && whole(&copies[2]) == files[2]);
+    }
+
+    #[test]
+    fn copies_that_share_their_bytes_are_the_same() {
+        let place = Place::new();
+        let mut stage = place.stage(None);
+        // Where the file system cannot, the kernel copies.
+        stage.shares = Some(true);
+        let files: Vec<_> = [70_000, 0, 1, 3 << 20].iter().map(|len| bytes(*len, 5)).collect();
+        for (at, file) in files.iter().enumerate() {
+            let (path, about) = place.file(&at.to_string(), file);
+            let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
+            let log = stage.value_log(&path, &Progress::new()).unwrap();
+            assert!(whole(&copy) == *file && log.is_none_or(|log| whole(&log) == *file));
+        }
+    }
+
+    #[test]
+    fn what_has_gone_or_changed_is_no_copy() {
+        let place = Place::new();
+        let (path, about) = place.file("000001.sst", &bytes(9000, 1));
+        let mut stage = place.stage(None);
+        let progress = Progress::new();
+        std::fs::remove_file(&path).unwrap();
+        assert!(stage.table(&path, about, &progress).unwrap().is_none());
+        assert!(stage.value_log(&path, &progress).unwrap().is_none());
+        let (path, other) = place.file("000001.sst", &bytes(9000, 2));
+        assert!(stage.table(&path, about, &progress).unwrap().is_none());
+        assert!(stage.table(&path, other, &progress).unwrap().is_some());
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        assert!(stage.table(&path, other, &progress).unwrap().is_none());
+        assert!(stage.value_log(&path, &progress).unwrap().is_none());
+    }
+
+    #[test]
+    fn holes_are_not_copied() {
+        use std::os::unix::fs::MetadataExt;
+        let place = Place::new();
+        let (path, _) = place.file("000001.vlog", &bytes(10_000, 3));
+        File::options().write(true).open(&path).unwrap().set_len(2 << 30).unwrap();
+        let mut stage = place.stage(None);
+        let copy = stage.value_log(&path, &Progress::new()).unwrap().unwrap();
+        let mut found = vec![1; 20_000];
+        copy.read(0, &mut found).unwrap();
+        assert!(found[..10_000] == bytes(10_000, 3) && found[10_000..].iter().all(|byte| *byte == 0));
+        copy.read((2 << 30) - 20_000, &mut found).unwrap();
+        assert!(copy.len() == 2 << 30 && stage.file.metadata().unwrap().blocks() * 512 < 1 << 20);
+    }
+
+    #[test]
+    fn a_caller_who_has_gone_is_noticed_while_the_pace_is_kept() {
+        let place = Place::new();
+        let (path, about) = place.file("000001.sst", &bytes(4 << 20, 4));
+        let progress = Progress::new();
+        let mut stage = place.stage(Some(1));
+        let canceller = std::thread::spawn({
+            let progress = progress.clone();
+            move || {
+                std::thread::sleep(NAP);
+                progress.cancel();
+            }
+        });
+        // At this pace it would take weeks.
+        assert_eq!(stage.table(&path, about, &progress).unwrap_err().code(), "cancelled");
+        canceller.join().unwrap();
+    }
+
+    #[test]
+    fn too_little_room_is_known_before() {
+        let stage = Place::new().stage(None);
+        let error = stage.require(u64::MAX / 2).unwrap_err();
+        assert!(error.code() == "no-space" && error.hint().is_some() && error.path().is_some());
+        stage.require(1).unwrap();
+    }
+}

@@ -1,0 +1,384 @@
+//! Takes entries: reads each record once and keeps what its neighbours will be compared with.
+
+use super::crew::Crew;
+use super::finding::{Finding, Findings, Found, Level, Rule};
+use super::index::Index;
+use super::metadata::Metadata;
+use super::options::{Head, Options, Signatures};
+use super::report::{ChainReport, Count};
+use super::row::{
+    BROKEN, DataRow, HashRow, HeaderRow, IncludedRow, IndexRow, LEGACY, NO_KEY, Name, Names, OTHER_KEY,
+    PRESENT, Short, SignatureRow, StateRow, VALIDATORS,
+};
+use super::spool::Lanes;
+use super::walk::Walk;
+use crate::base::scratch::Scratch;
+use crate::entry::Entry;
+use crate::error::{Error, Result};
+use crate::evnode::generation::{Generation, Marks};
+use crate::evnode::hash;
+use crate::evnode::key::{Family, Key, Mark, Part};
+use crate::evnode::record::{Data, Header, SignedHeader, State, mark_le};
+use crate::evnode::signature::PublicKey;
+use std::collections::{BTreeMap, HashMap};
+
+/// What cannot be read and is kept with its error; more is only marked.
+const KEPT: usize = 1000;
+
+/// Checks a chain, entry by entry.
+///
+/// ```
+/// use evbackup::entry::Entry;
+/// use evbackup::evnode::chain::{Checker, Options, Rule};
+///
+/// let mut checker = Checker::new(Options::default());
+/// let tip = 1u64.to_le_bytes();
+/// checker.feed(&Entry { key: b"/0/t", version: 1, value: &tip, ..Entry::default() })?;
+/// let report = checker.finish()?;
+/// assert_eq!((report.tip, report.ok()), (Some(1), false));
+/// assert_eq!(report.findings[0].rule, Rule::Present);
+/// # Ok::<(), evbackup::error::Error>(())
+/// ```
+pub struct Checker {
+    pub(super) options: Options,
+    last_key: Option<Vec<u8>>,
+    pub(super) names: Names,
+    /// How many headers have each chain id.
+    chains: HashMap<Name, u64>,
+    pub(super) headers: Lanes<HeaderRow>,
+    hashes: Lanes<HashRow>,
+    pub(super) data: Lanes<DataRow>,
+    pub(super) signatures: Lanes<SignatureRow>,
+    pub(super) states: Lanes<StateRow>,
+    pub(super) included: Lanes<IncludedRow>,
+    index: Index,
+    crew: Crew,
+    pub(super) metadata: Metadata,
+    pub(super) marks: Marks,
+    pub(super) newest_state: Option<StateRow>,
+    initial: Option<(u64, u64)>,
+    /// Why a record of this family and height cannot be read.
+    pub(super) broken: HashMap<(Family, u64), String>,
+    pre_release: Option<Vec<u8>>,
+    families: BTreeMap<Family, Count>,
+    encoded: Vec<u8>,
+}
+
+impl Checker {
+    /// A checker that has seen nothing.
+    pub fn new(options: Options) -> Self {
+        let scratch = options.scratch.clone().unwrap_or_else(Scratch::system);
+        Self {
+            crew: Crew::new(options.threads),
+            options,
+            last_key: None,
+            names: Names::new(),
+            chains: HashMap::new(),
+            headers: Lanes::new(&scratch),
+            hashes: Lanes::new(&scratch),
+            data: Lanes::new(&scratch),
+            signatures: Lanes::new(&scratch),
+            states: Lanes::new(&scratch),
+            included: Lanes::new(&scratch),
+            index: Index::new(&scratch),
+            metadata: Metadata::default(),
+            marks: Marks::default(),
+            newest_state: None,
+            initial: None,
+            broken: HashMap::new(),
+            pre_release: None,
+            families: BTreeMap::new(),
+            encoded: Vec::new(),
+        }
+    }
+
+    /// Takes the next entry: keys ascending, versions of a key descending. Only the newest version of a key counts.
+    pub fn feed(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let last = self.last_key.get_or_insert_default();
+        match entry.key.cmp(last) {
+            std::cmp::Ordering::Less => {
+                return Err(Error::invalid(format!(
+                    "expected entries in the order of keys, found {} behind {}",
+                    entry.key.escape_ascii(),
+                    last.escape_ascii()
+                )));
+            }
+            std::cmp::Ordering::Equal if !last.is_empty() => return Ok(()),
+            _ => {
+                last.clear();
+                last.extend_from_slice(entry.key);
+            }
+        }
+        if entry.is_delete() {
+            return Ok(());
+        }
+        let key = Key::parse(entry.key);
+        let count = self.families.entry(key.family()).or_default();
+        count.keys += 1;
+        count.bytes += (entry.key.len() + entry.value.len()) as u64;
+        self.marks.see(&key);
+        match key {
+            Key::Header(height) => self.header(height, entry),
+            Key::Data(height) => self.block_data(height, entry.value),
+            Key::Signature(height) => {
+                self.signatures.push(&SignatureRow { height, signature: Short::new(entry.value) })
+            }
+            Key::State(height) => {
+                let row = self.state(height, entry.value);
+                self.states.push(&row)
+            }
+            Key::NewestState => {
+                self.newest_state = Some(self.state(0, entry.value));
+                Ok(())
+            }
+            Key::Index(name) => match mark_le(entry.value) {
+                Ok(height) => self.index.push(&IndexRow { height, name }, &self.hashes),
+                Err(error) => {
+                    self.metadata.wrong(entry.key, None, &error);
+                    Ok(())
+                }
+            },
+            Key::DaHeight(height, part) => {
+                if let Err(error) = mark_le(entry.value) {
+                    self.metadata.wrong(entry.key, Some(height), &error);
+                }
+                self.included.push(&IncludedRow { height, part: u8::from(part == Part::Data) })
+            }
+            Key::PreRelease(key) => {
+                self.pre_release.get_or_insert_with(|| key.to_vec());
+                Ok(())
+            }
+            key => {
+                self.metadata.take(&key, entry, &mut self.names);
+                Ok(())
+            }
+        }
+    }
+
+    fn unreadable(&mut self, family: Family, height: u64, error: &Error) {
+        if self.broken.len() < KEPT {
+            self.broken.insert((family, height), error.to_string());
+        }
+    }
+
+    fn header(&mut self, height: u64, entry: &Entry<'_>) -> Result<()> {
+        let mut row = HeaderRow {
+            height,
+            version: entry.version,
+            flags: 0,
+            own_height: 0,
+            time: 0,
+            hash: [0; 32],
+            last_header_hash: Short::new(b""),
+            data_hash: Short::new(b""),
+            app_hash: Short::new(b""),
+            chain: 0,
+            proposer: 0,
+            signer: 0,
+            key_address: 0,
+            signature: Short::new(b""),
+        };
+        if let Err(error) = self.read_header(entry.value, &mut row) {
+            row.flags |= BROKEN;
+            self.unreadable(Family::Headers, height, &error);
+        }
+        let names = HashRow { height, flags: row.flags, blob: hash::index(entry.value), hash: row.hash };
+        self.hashes.push(&names)?;
+        self.headers.push(&row)
+    }
+
+    fn read_header(&mut self, value: &[u8], row: &mut HeaderRow) -> Result<()> {
+        let signed = SignedHeader::decode(value)?;
+        let Header { chain_id, proposer_address, .. } = signed.header;
+        row.flags = if signed.header.validator_hash.is_empty() { 0 } else { VALIDATORS };
+        if !signed.header.legacy.is_empty() {
+            row.flags |= LEGACY;
+            self.marks.legacy_headers = true;
+        }
+        let key = match signed.signer.public_key {
+            [] => None,
+            key => Some(PublicKey::parse(key)?),
+        };
+        row.own_height = signed.header.height;
+        row.time = signed.header.time;
+        self.encoded.clear();
+        if signed.header.legacy.is_empty() {
+            signed.header.encode(&mut self.encoded);
+        } else {
+            signed.header.encode_legacy(&mut self.encoded);
+        }
+        row.hash = crate::base::checksum::sha256(&self.encoded);
+        row.last_header_hash = Short::new(signed.header.last_header_hash);
+        row.data_hash = Short::new(signed.header.data_hash);
+        row.app_hash = Short::new(signed.header.app_hash);
+        row.chain = self.names.number(chain_id.as_bytes());
+        *self.chains.entry(row.chain).or_default() += 1;
+        row.proposer = self.names.number(proposer_address);
+        row.signer = self.names.number(signed.signer.address);
+        row.signature = Short::new(signed.signature);
+        match key {
+            None => row.flags |= NO_KEY,
+            Some(key) => {
+                row.key_address = self.names.number(&hash::address(key.raw()));
+                match key {
+                    PublicKey::Other(..) => row.flags |= OTHER_KEY,
+                    PublicKey::Ed25519(key) => {
+                        let checked =
+                            matches!(self.options.signatures, Signatures::Required | Signatures::Optional);
+                        // Any other length is told from the row.
+                        if let (true, Ok(signature)) = (checked, signed.signature.try_into()) {
+                            self.crew.push(row.height, &signed.header, key, signature)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn block_data(&mut self, height: u64, value: &[u8]) -> Result<()> {
+        let mut row = DataRow {
+            height,
+            flags: 0,
+            own_height: 0,
+            time: 0,
+            commitment: [0; 32],
+            hash: [0; 32],
+            last_data_hash: Short::new(b""),
+            chain: 0,
+        };
+        match Data::decode(value) {
+            Ok(data) => {
+                row.commitment = hash::commitment(&data);
+                row.hash = hash::data(&data);
+                if let Some(metadata) = data.metadata {
+                    row.flags = PRESENT;
+                    row.own_height = metadata.height;
+                    row.time = metadata.time;
+                    row.last_data_hash = Short::new(metadata.last_data_hash);
+                    row.chain = self.names.number(metadata.chain_id.as_bytes());
+                }
+            }
+            Err(error) => {
+                row.flags = BROKEN;
+                self.unreadable(Family::Data, height, &error);
+            }
+        }
+        self.data.push(&row)
+    }
+
+    fn state(&mut self, height: u64, value: &[u8]) -> StateRow {
+        let (state, broken) = match State::decode(value) {
+            Ok(state) => (state, false),
+            Err(error) => {
+                self.unreadable(Family::States, height, &error);
+                (State::default(), true)
+            }
+        };
+        if !broken && self.initial.is_none_or(|(of, _)| of <= height) {
+            self.initial = Some((height, state.initial_height));
+        }
+        self.marks.next_proposer |= !state.next_proposer_address.is_empty();
+        let time = state.last_block_time.unwrap_or_default();
+        StateRow {
+            height,
+            flags: if broken { BROKEN } else { u8::from(state.last_block_time.is_some()) * PRESENT },
+            own_height: state.last_block_height,
+            seconds: time.seconds,
+            nanos: time.nanos,
+            app_hash: Short::new(state.app_hash),
+            last_header_hash: Short::new(state.last_header_hash),
+            chain: self.names.number(state.chain_id.as_bytes()),
+            next_proposer: self.names.number(state.next_proposer_address),
+        }
+    }
+
+    /// Compares what belongs together, and says what was found.
+    pub fn finish(mut self) -> Result<ChainReport> {
+        let outcome = std::mem::replace(&mut self.crew, Crew::new(1)).finish()?;
+        let initial_height = self.options.genesis.as_ref().map(|genesis| genesis.initial_height);
+        let initial_height =
+            initial_height.or(self.initial.map(|(_, initial)| initial)).filter(|initial| *initial > 0);
+        let tip = self.metadata.tip;
+        let torn_above = match self.options.head {
+            Head::Exact => None,
+            Head::Announced(height) => Some(height),
+            Head::Unknown => self.tear(),
+        };
+        let mut findings = Findings::new(torn_above);
+        let chain = self.chain_name();
+        let top = tip.or(self.headers.top()).or(self.data.top()).or(self.signatures.top());
+        let pruned = self.metadata.marks.get(&Mark::PrunedBlocks).copied();
+        let base = if self.options.part {
+            self.headers.bottom()
+        } else {
+            let first = initial_height.or(self.headers.bottom()).unwrap_or(1);
+            top.map(|_| pruned.map_or(first, |pruned| first.max(pruned.saturating_add(1))))
+        };
+        if let Some(key) = &self.pre_release {
+            let expected = format!("a database of {} or later", Generation::A.tags());
+            findings.add(
+                Finding::error(Rule::PreRelease, expected, "one of v0.x, which is not supported")
+                    .of(&key[..]),
+            );
+        }
+        let range = base.zip(top);
+        let unindexed = self.index.check(&self.hashes, range, &mut self.marks, &mut findings)?;
+        let walk = Walk::new(&mut self, range, initial_height, chain, torn_above, &outcome, unindexed);
+        let walked = walk.run(&mut findings)?;
+        let kind = (self.options.part, self.options.head);
+        self.metadata.check(top, chain, &self.names, kind, &mut findings);
+        let Found { findings, counts, torn } = findings.finish();
+        Ok(ChainReport {
+            findings,
+            counts,
+            torn,
+            chain_id: (chain != 0).then(|| String::from_utf8_lossy(self.names.name(chain)).into_owned()),
+            generation: self.marks.newest(),
+            initial_height,
+            base,
+            tip,
+            complete_height: walked.complete.map(|(height, _)| height),
+            complete_version: walked.complete.map(|(_, version)| version),
+            blocks: walked.blocks,
+            signatures: outcome.tried,
+            marks: std::mem::take(&mut self.metadata.marks),
+            pruned_exec_meta: self.metadata.pruned_exec_meta,
+            families: self.families,
+        })
+    }
+
+    /// The chain's name: what the genesis says, or most headers.
+    fn chain_name(&mut self) -> Name {
+        if let Some(genesis) = &self.options.genesis {
+            return self.names.number(genesis.chain_id.as_bytes());
+        }
+        let most = self.chains.iter().max_by_key(|(name, count)| (**count, std::cmp::Reverse(**name)));
+        most.map_or(0, |(name, _)| *name)
+    }
+
+    /// Where a stream seems to be torn: where the first of its families ends.
+    fn tear(&self) -> Option<u64> {
+        let tops = [
+            self.headers.top(),
+            self.data.top(),
+            self.signatures.top(),
+            self.states.top(),
+            self.index.top(),
+            self.metadata.tip,
+        ];
+        // A family of which there is nothing is no tear.
+        tops.into_iter().flatten().min()
+    }
+}
+
+impl std::fmt::Debug for Checker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checker").field("families", &self.families).finish_non_exhaustive()
+    }
+}
+
+/// A level that depends.
+pub(super) fn level(error: bool) -> Level {
+    if error { Level::Error } else { Level::Warning }
+}

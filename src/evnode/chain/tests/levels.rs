@@ -1,0 +1,356 @@
+//! Exceptions: what is a warning or nothing at all, and what an option changes.
+
+use super::*;
+use crate::evnode::generation::Generation;
+use crate::evnode::hash;
+use crate::evnode::key::{Mark, PRUNED_BLOCKS};
+use crate::evnode::record::{SignedHeader, Timestamp};
+use crate::evnode::sample::{GENESIS_TIME, Proposer, Stage};
+
+fn genesis(sample: &Sample) -> Genesis {
+    Genesis {
+        chain_id: "sample-1".to_owned(),
+        start_time: Timestamp::from_nanos(GENESIS_TIME),
+        initial_height: 1,
+        proposer_address: sample.proposer().address().to_vec(),
+        da_start_height: 0,
+    }
+}
+
+#[test]
+fn a_pruned_chain_is_whole_from_its_base_on() {
+    let mut sample = Sample::with_blocks(30);
+    sample.include(20);
+    sample.prune(11);
+    let report = clean(&sample, defaults());
+    assert_eq!((report.base, report.blocks, report.complete_height), (Some(12), 19, Some(30)));
+    // Pruned states: the link to them is not there, and nothing is said.
+    for height in 1..=15 {
+        sample.remove(format!("/0/s/{height}").as_bytes());
+    }
+    sample.mark(Mark::PrunedStates, 15);
+    clean(&sample, defaults());
+    // What pruning has left is not looked at.
+    sample.put(b"/0/d/3".to_vec(), b"\xff".to_vec());
+    clean(&sample, defaults());
+    sample.put(PRUNED_BLOCKS.to_vec(), 30u64.to_le_bytes().to_vec());
+    breaks(&sample, defaults(), 1, None, "/0/m/lst-prnd-b");
+}
+
+#[test]
+fn index_entries_of_blocks_that_are_gone_are_warnings() {
+    let mut sample = Sample::with_blocks(30);
+    sample.prune(11);
+    sample.put(Key::Index([9; 32]).to_bytes(), 5u64.to_le_bytes().to_vec());
+    warns(&sample, defaults(), 15, 5, "/0/i/0909…");
+    let mut sample = Sample::with_blocks(30);
+    sample.put(Key::Index([9; 32]).to_bytes(), 500u64.to_le_bytes().to_vec());
+    warns(&sample, defaults(), 15, 500, "/0/i/0909…");
+    // A second name of a block that is there is what producers up to rc.4 left behind.
+    let mut sample = Sample::with_blocks(30);
+    sample.put(Key::Index([9; 32]).to_bytes(), 5u64.to_le_bytes().to_vec());
+    clean(&sample, defaults());
+}
+
+#[test]
+fn gaps_among_states_are_warnings_below_the_tip() {
+    let mut sample = Sample::with_blocks(30);
+    for height in 12..=14 {
+        sample.remove(format!("/0/s/{height}").as_bytes()).unwrap();
+    }
+    let finding = warns(&sample, defaults(), 12, 12, "/0/s/12");
+    assert_eq!(finding.until, Some(14));
+}
+
+#[test]
+fn data_synced_from_da_by_old_releases_have_no_link() {
+    let mut sample = Sample::new(1);
+    sample.extend(30, |stage, draft| {
+        if stage == Stage::Made && draft.height == 12 {
+            draft.last_data_hash.clear();
+        }
+    });
+    warns(&sample, defaults(), 7, 12, "/0/d/12");
+}
+
+#[test]
+fn a_first_block_at_another_time_than_the_genesis_is_a_warning() {
+    let mut sample = Sample::with_blocks(30);
+    let mut genesis = genesis(&sample);
+    clean(&sample, Options { genesis: Some(genesis.clone()), ..defaults() });
+    genesis.start_time.seconds -= 1;
+    warns(&sample, Options { genesis: Some(genesis), ..defaults() }, 8, 1, "/0/h/1");
+    // Without a genesis, the state before the first block says it.
+    sample = Sample::new(1);
+    sample.extend(30, |stage, draft| {
+        if stage == Stage::Made && draft.height == 1 {
+            for time in [&mut draft.time, &mut draft.metadata_time, &mut draft.state_time] {
+                *time += 1;
+            }
+        }
+    });
+    warns(&sample, defaults(), 8, 1, "/0/h/1");
+}
+
+#[test]
+fn a_genesis_of_another_chain_is_told_at_every_block() {
+    let sample = Sample::with_blocks(130);
+    let genesis = Genesis { chain_id: "other".to_owned(), ..genesis(&sample) };
+    let report = check(&sample, Options { genesis: Some(genesis), ..defaults() });
+    assert_eq!((report.count(Rule::ChainId, Level::Error), report.findings.len()), (130, 100));
+    assert_eq!(report.findings[0].message(), "expected chain id other, found chain id sample-1");
+}
+
+#[test]
+fn a_chain_that_left_its_based_sequencer_may_break_one_link() {
+    let chain = |breaks: &[u64]| {
+        let mut sample = Sample::new(1);
+        sample.extend(30, |stage, draft| {
+            if stage == Stage::Made && breaks.contains(&draft.height) {
+                draft.last_header_hash = vec![7; 32];
+            }
+        });
+        sample
+    };
+    let was_based = Options { was_based: true, ..defaults() };
+    warns(&chain(&[12]), was_based.clone(), 6, 12, "/0/h/12");
+    let report = check(&chain(&[12, 15]), was_based);
+    assert_eq!(brief(&report), [(Level::Warning, 6, Some(12)), (Level::Error, 6, Some(15))]);
+}
+
+#[test]
+fn what_cannot_be_verified_is_said_once() {
+    let other = Options { signatures: Signatures::OtherPayload, ..defaults() };
+    let mut sample = Sample::new(1);
+    sample.extend(30, |stage, draft| {
+        if stage == Stage::Signed {
+            draft.signature = vec![draft.height.to_le_bytes()[0]; 64];
+            draft.signature_beside.clone_from(&draft.signature);
+        }
+    });
+    let finding = warns(&sample, other.clone(), 9, 1, "");
+    assert!(finding.found.starts_with("30 that cannot be verified"), "{}", finding.found);
+    let report = check(&sample, defaults());
+    assert_eq!(report.count(Rule::Signature, Level::Error), 30);
+    clean(&sample, Options { signatures: Signatures::Unverified, ..defaults() });
+    // A key of another kind, whose address is right.
+    let key = [&[8, 2, 0x12, 3][..], b"key"].concat();
+    let mut sample = Sample::new(1);
+    sample.extend(30, |stage, draft| {
+        if draft.height == 12 && stage == Stage::Made {
+            draft.signer_key.clone_from(&key);
+            draft.signer_address = hash::address(b"key").to_vec();
+            draft.proposer.clone_from(&draft.signer_address);
+        }
+        if draft.height == 11 && stage == Stage::State {
+            draft.next_proposer = hash::address(b"key").to_vec();
+        }
+        if draft.height == 12 && stage == Stage::State {
+            draft.next_proposer = Proposer::new(b"evbackup sample").address().to_vec();
+        }
+    });
+    warns(&sample, defaults(), 9, 12, "");
+}
+
+#[test]
+fn headers_with_a_validator_hash_and_signatures_that_do_not_hold_get_a_word_more() {
+    let mut sample = Sample::new(1);
+    sample.extend(30, |stage, draft| {
+        if stage == Stage::Made {
+            draft.validator_hash = vec![1; 32];
+        }
+        if stage == Stage::Signed && draft.height == 12 {
+            draft.signature[0] ^= 1;
+            draft.signature_beside[0] ^= 1;
+        }
+    });
+    let finding = breaks(&sample, defaults(), 9, 12, "/0/h/12");
+    assert!(finding.found.contains("does the app sign bytes of its own?"));
+}
+
+/// Blocks as releases up to v1.0.0-beta.8 wrote them.
+fn old(blocks: u64) -> Sample {
+    let mut sample = Sample::new(1);
+    sample.extend(blocks, |stage, draft| match stage {
+        Stage::Made => {
+            draft.consensus_hash = vec![0; 32];
+            draft.signs_legacy = true;
+            draft.old_index = true;
+            draft.metadata = draft.height > 1;
+        }
+        Stage::Signed => {}
+        Stage::State => {
+            draft.state_header_hash.clear();
+            draft.next_proposer.clear();
+        }
+    });
+    sample
+}
+
+#[test]
+fn old_chains_have_their_exceptions() {
+    let sample = Sample::new(1);
+    let mut first = old(0);
+    assert_eq!(first.entries().count(), sample.entries().count());
+    first = Sample::new(1);
+    let proposer = first.proposer().address().to_vec();
+    first.extend(30, |stage, draft| match stage {
+        Stage::Made => {
+            draft.consensus_hash = vec![0; 32];
+            draft.signs_legacy = true;
+            draft.old_index = true;
+            draft.metadata = draft.height > 1;
+            draft.proposer.clone_from(&proposer);
+        }
+        Stage::Signed => {}
+        Stage::State => {
+            draft.state_header_hash.clear();
+            draft.next_proposer.clear();
+        }
+    });
+    // The state of the genesis is one of today; without a next proposer the genesis file counts.
+    warns(&first, defaults(), 4, 1, "/0/d/1");
+    let known = Options { genesis: Some(genesis(&first)), ..defaults() };
+    warns(&first, known, 4, 1, "/0/d/1");
+    let mut other = genesis(&first);
+    other.proposer_address = vec![1];
+    let report = check(&first, Options { genesis: Some(other), ..defaults() });
+    // Block 1 is made by whom the state before names.
+    assert_eq!(report.count(Rule::Proposer, Level::Error), 29);
+}
+
+#[test]
+fn an_address_that_is_not_the_key_s_was_not_enforced_before_v1_2() {
+    let other = Proposer::new(b"other");
+    let mut sample = Sample::new(1);
+    let proposer = sample.proposer().address().to_vec();
+    sample.extend(30, |stage, draft| match stage {
+        Stage::Made => {
+            draft.proposer.clone_from(&proposer);
+            if draft.height == 12 {
+                draft.signer = Some(other);
+                draft.signer_key = other.public_key();
+            }
+        }
+        Stage::Signed => {}
+        Stage::State => draft.next_proposer.clear(),
+    });
+    warns(&sample, defaults(), 10, 12, "/0/h/12");
+}
+
+#[test]
+fn a_proposer_that_nobody_expects_is_a_warning_where_the_state_is_pruned() {
+    let other = Proposer::new(b"other");
+    let mut sample = Sample::new(1);
+    sample.extend(30, |stage, draft| {
+        if stage == Stage::State && draft.height == 11 {
+            draft.next_proposer = other.address().to_vec();
+        }
+        if stage == Stage::Made && draft.height >= 12 {
+            draft.signer = Some(other);
+            draft.signer_key = other.public_key();
+            draft.signer_address = other.address().to_vec();
+        }
+    });
+    clean(&sample, defaults());
+    for height in 0..=11 {
+        sample.remove(format!("/0/s/{height}").as_bytes()).unwrap();
+    }
+    sample.mark(Mark::PrunedStates, 11);
+    warns(&sample, defaults(), 11, 12, "/0/h/12");
+}
+
+#[test]
+fn the_newest_state_of_the_first_releases_counts_for_the_tip() {
+    let mut sample = Sample::with_blocks(30);
+    let newest = sample.value(b"/0/s/30").unwrap().to_vec();
+    for height in 0..=30 {
+        sample.remove(format!("/0/s/{height}").as_bytes()).unwrap();
+    }
+    breaks(&sample, defaults(), 12, 30, "/0/s/30");
+    sample.put(b"/0/s".to_vec(), newest);
+    let report = clean(&sample, defaults());
+    assert_eq!(report.complete_height, Some(30));
+    let stale = old(0).value(b"/0/s/0").unwrap().to_vec();
+    sample.put(b"/0/s".to_vec(), stale);
+    let report = check(&sample, defaults());
+    assert!(brief(&report).contains(&(Level::Error, 12, Some(30))), "{:?}", report.findings);
+}
+
+#[test]
+fn one_legacy_pending_block_above_the_tip_is_worth_knowing() {
+    let legacy = || {
+        let mut sample = Sample::with_blocks(30);
+        sample.put(b"/0/t".to_vec(), 29u64.to_le_bytes().to_vec());
+        sample.put(b"/0/c/30".to_vec(), Vec::new());
+        sample.remove(b"/0/s/30").unwrap();
+        sample.unindex(30);
+        sample
+    };
+    let report = check(&legacy(), defaults());
+    assert_eq!(brief(&report), [(Level::Info, 16, Some(30))]);
+    assert!(report.ok());
+    for head in [Head::Unknown, Head::Announced(29)] {
+        let report = check(&legacy(), Options { head, ..defaults() });
+        assert_eq!(brief(&report), [(Level::Info, 16, Some(30))]);
+    }
+    // Releases that keep the pending block in the metadata leave none.
+    let mut sample = legacy();
+    for part in ["header", "data"] {
+        let value = sample.value(format!("/0/{}/30", &part[..1]).as_bytes()).unwrap().to_vec();
+        sample.put(format!("/0/m/pending_{part}").into_bytes(), value);
+    }
+    breaks(&sample, defaults(), 16, 30, "/0/h/30");
+}
+
+#[test]
+fn a_pending_block_of_another_chain_or_too_high_is_a_warning() {
+    let mut sample = Sample::with_blocks(30);
+    for (name, family) in [("pending_header", "h"), ("pending_data", "d")] {
+        let value = sample.value(format!("/0/{family}/30").as_bytes()).unwrap().to_vec();
+        sample.put(format!("/0/m/{name}").into_bytes(), value);
+    }
+    clean(&sample, defaults());
+    let mut higher = Sample::with_blocks(28);
+    for key in ["/0/m/pending_header", "/0/m/pending_data"] {
+        higher.put(key.into(), sample.value(key.as_bytes()).unwrap().to_vec());
+    }
+    let report = check(&higher, defaults());
+    assert_eq!(brief(&report), [(Level::Warning, 17, Some(30)), (Level::Warning, 17, Some(30))]);
+    sample.put(b"/0/m/pending_header".to_vec(), b"\xff".to_vec());
+    warns(&sample, defaults(), 17, None, "/0/m/pending_header");
+}
+
+#[test]
+fn a_trusted_hash_proves_or_refutes() {
+    let sample = Sample::with_blocks(30);
+    let hash = hash::header(&SignedHeader::decode(sample.value(b"/0/h/12").unwrap()).unwrap().header);
+    let trusted = |height, hash| Options { trusted: Some((height, hash)), ..defaults() };
+    clean(&sample, trusted(12, hash));
+    breaks(&sample, trusted(13, hash), 0, 13, "/0/h/13");
+    breaks(&sample, trusted(31, hash), 0, 31, "");
+}
+
+#[test]
+fn a_database_of_v0_is_told() {
+    let mut sample = Sample::with_blocks(3);
+    sample.put(b"/0/b/1".to_vec(), b"block".to_vec());
+    let report = check(&sample, defaults());
+    assert_eq!(brief(&report), [(Level::Error, 0, None)]);
+    let mut checker = Checker::new(defaults());
+    for key in [&b"/0/ec/1"[..], b"/1/x"] {
+        checker.feed(&Entry { key, version: 1, value: b"x", ..Entry::default() }).unwrap();
+    }
+    let report = checker.finish().unwrap();
+    assert_eq!((report.generation, report.ok()), (Some(Generation::PreRelease), false));
+}
+
+#[test]
+fn a_database_of_something_else_has_no_chain() {
+    let mut checker = Checker::new(defaults());
+    for key in [&b"/app/x"[..], b"k"] {
+        checker.feed(&Entry { key, version: 1, value: b"x", ..Entry::default() }).unwrap();
+    }
+    let report = checker.finish().unwrap();
+    assert!(!report.has_chain() && report.ok() && report.base.is_none() && report.chain_id.is_none());
+}
