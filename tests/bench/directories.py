@@ -118,11 +118,9 @@ def increment(data: Data, sizes: Sizes, peer: Peer) -> list[Row]:
     for name, total, size in (("large", sizes.large, BLOCK), ("many", sizes.ingest, SMALL)):
         path = data.path(f"directory-{name}")
         grown = total // size // 100
-        # Ours writes what the node's own compaction would in the end: everything in the last level.
-        peer.says("fill", "--dir", data.path("seed"), "--blocks", 100, "--value-size", size)
+        # As the node's own compaction would leave it in the end: everything in the last level.
         store, _ = data.store(f"seed-{name}", total, size)
         run("restore", store, path)
-        data.drop("seed")
         with serving(path) as (addr, _):
             os.sync()
             full = run("backup", addr, data.path(f"{name}-full.badger"))

@@ -71,6 +71,7 @@ def main() -> None:
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="evbackup-bench-", dir=given.dir) as folder:
         data = Data(Path(folder), tool)
+
         @functools.cache
         def peer() -> Path | None:
             return given.peer or build_peer(data.folder)
