@@ -118,8 +118,9 @@ pub(super) struct Verdict {
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, height: u64, header: &Header<'_>, key: [u8; 32], signature: [u8; 64]) {
-        header.encode(&mut self.headers);
+    /// Takes a signature and the header as today's node writes it.
+    pub(super) fn push(&mut self, height: u64, header: &[u8], key: [u8; 32], signature: [u8; 64]) {
+        self.headers.extend_from_slice(header);
         self.signed.push(Signed { height, key, signature, end: self.headers.len() });
     }
 
@@ -177,6 +178,9 @@ impl Batch {
 pub(super) struct Coefficients {
     seed: [u8; 32],
     counter: u64,
+    /// What is left of the last block.
+    left: [u8; 16],
+    has_left: bool,
 }
 
 impl Coefficients {
@@ -184,7 +188,7 @@ impl Coefficients {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::io(format!("cannot get random numbers: {error}")).caused_by(error))?;
-        Ok(Self { seed, counter: 0 })
+        Ok(Self { seed, counter: 0, left: [0; 16], has_left: false })
     }
 
     fn block(&mut self) -> [u8; 32] {
@@ -212,9 +216,16 @@ impl TryRng for Coefficients {
     }
 
     fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), Infallible> {
-        for part in to.chunks_mut(32) {
-            let block = self.block();
-            part.iter_mut().zip(block).for_each(|(to, byte)| *to = byte);
+        for part in to.chunks_mut(16) {
+            if !self.has_left {
+                let block = self.block();
+                let (one, other) = block.split_at(16);
+                self.left.copy_from_slice(other);
+                part.iter_mut().zip(one).for_each(|(to, byte)| *to = *byte);
+            } else {
+                part.iter_mut().zip(self.left).for_each(|(to, byte)| *to = byte);
+            }
+            self.has_left = !self.has_left;
         }
         Ok(())
     }
@@ -246,7 +257,9 @@ mod tests {
                 signature[5] ^= 1;
             }
             assert_eq!(verify(&header(height), &public, &signature), !spoil.contains(&height));
-            batch.push(height, &header(height), public, signature);
+            let mut bytes = Vec::new();
+            header(height).encode(&mut bytes);
+            batch.push(height, &bytes, public, signature);
         }
         batch
     }

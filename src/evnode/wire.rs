@@ -53,6 +53,7 @@ impl<'a> Fields<'a> {
     }
 }
 
+#[inline]
 fn tag(at: &mut Cursor<'_>) -> Result<(u64, u64)> {
     let start = at.offset();
     let tag = at.uvarint("a field's tag")?;
@@ -64,6 +65,7 @@ fn tag(at: &mut Cursor<'_>) -> Result<(u64, u64)> {
     Ok((field, wire))
 }
 
+#[inline]
 fn bytes<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8]> {
     let length = at.uvarint("a field's length")?;
     at.take(length, "a field")

@@ -1,7 +1,6 @@
 //! Signatures are verified on all cores while entries go on arriving.
 
 use crate::error::{Error, Result};
-use crate::evnode::record::Header;
 use crate::evnode::signature::{Batch, Coefficients, Payload, Verdict};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -70,10 +69,11 @@ impl Crew {
         }
     }
 
+    /// Takes a signature and the header as today's node writes it.
     pub(super) fn push(
         &mut self,
         height: u64,
-        header: &Header<'_>,
+        header: &[u8],
         key: [u8; 32],
         signature: [u8; 64],
     ) -> Result<()> {
