@@ -21,7 +21,7 @@ step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
 
-.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs clean
+.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs ansible clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ fuzz: $(VENV)/tools ## Fuzz each target for FUZZ_S seconds, from the kept corpus
 	@$(run) cargo test --locked --test rust fuzz -- --ignored --nocapture | tee $(VENV)/fuzz.log
 	@! grep -q '^running 0 tests' $(VENV)/fuzz.log || { echo 'expected fuzz targets, found none' >&2; exit 1; }
 
+ansible: develop $(VENV)/ansible ## The collection by Ansible's own tools: sanity, integration, lint, documentation, build
+	@tests/ansible.sh $(abspath $(bin))
+
 clean: ## Remove what was built in this checkout (the cache in ~/.cache/evbackup stays)
 	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache python/evbackup/*.so
 	find python tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -98,4 +101,9 @@ $(VENV)/tools: pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || { echo 'python3 -m venv does not work: install it, for example with `apt-get install python3-venv`' >&2; exit 1; }
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	@$(bin)/pip install --quiet --group tools
+	@touch $@
+
+# Ansible's tools are large, and only `make ansible` needs them.
+$(VENV)/ansible: $(VENV)/tools
+	@$(bin)/pip install --quiet --group ansible
 	@touch $@

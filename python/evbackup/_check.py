@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import click
-
 from ._results import Segment, size
 from .errors import DeniedError, EvbackupError
 
@@ -48,19 +46,6 @@ def duration(count: float) -> str:
             said.append(f"{left // unit} {name}")
             left %= unit
     return " ".join(said) or "0 s"
-
-
-class Age(click.ParamType[Any]):
-    """A length of time."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """`6h` is 21600 seconds."""
-        found = seconds(str(value))
-        if found is None:
-            self.fail(f"expected an age such as 90m, 6h or 1d12h, found {value!r}", param, ctx)
-        return found
 
 
 @dataclass(frozen=True)
@@ -177,16 +162,15 @@ def check(
     folders = [path for path in given if os.path.isdir(path)]  # noqa: PTH112  # stays a text
     segments = [path for path in given if path not in folders]
     problems: list[Problem] = []
-    tip = None
     try:
-        if against is not None:
-            tip = _tip(against)
+        tip = None if against is None else _tip(against)
     except EvbackupError as error:
+        tip = None
         problems.append((UNKNOWN, str(error)))
-    sets = [(folder, _segments_of(folder)) for folder in folders]
-    if segments:
-        sets.append((segments[0], segments))
     try:
+        sets = [(folder, _segments_of(folder)) for folder in folders]
+        if segments:
+            sets.append((segments[0], segments))
         found = [_look(name, files, max_age_s, max_height_lag, tip) for name, files in sets]
     except Exception as error:  # noqa: BLE001  # a plugin that breaks has to say that it does not know
         return State(problems=(*problems, (UNKNOWN, f"{type(error).__name__}: {error}")))

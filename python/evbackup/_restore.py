@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import Applied, Restored
-from ._types import Paths, StrPath, paths_of
+from ._types import Paths, StrPath, paths_of, reading_of
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ def restore(
     owner: str | None = None,
     dry_run: bool = False,
     memory_mib: int = 256,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
     progress: ProgressOption = None,
 ) -> Restored:
     """Makes a datastore from a full segment and the increments that follow it, or from another datastore.
@@ -46,6 +50,10 @@ def restore(
         owner: `user` or `user:group` of the new files; None: as what is replaced, else as the parent directory.
         dry_run: Only plan: what would be read, written and replaced.
         memory_mib: Memory to use at most, in MiB.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        staging: Where to copy what a running node may take away; None: beside the directory.
+        any_file_system: Read a running node's directory even where the file system may not show what the node writes.
+        max_rate: Bytes per second to copy at most.
         progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
 
     Returns:
@@ -78,6 +86,10 @@ async def restore_async(
     owner: str | None = None,
     dry_run: bool = False,
     memory_mib: int = 256,
+    offline: bool = False,
+    staging: StrPath | None = None,
+    any_file_system: bool = False,
+    max_rate: int | None = None,
     progress: ProgressOption = None,
 ) -> Restored:
     """`restore` for asyncio: same arguments, same result; cancelling the task leaves nothing behind."""
@@ -90,6 +102,12 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         "paths": paths_of(given["paths"]),
         "dest": os.fspath(given["dest"]),
         "owner": None if given["owner"] is None else _owner(given["owner"]),
+        "reading": reading_of(
+            offline=given["offline"],
+            staging=given["staging"],
+            any_file_system=given["any_file_system"],
+            max_rate=given["max_rate"],
+        ),
         **{name: given[name] for name in named},
     }
 

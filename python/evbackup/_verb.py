@@ -59,6 +59,8 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the verb; the exit code if it has failed."""
+        # What fails before the verb is understood is told in the way that was asked for, too.
+        ctx.meta.setdefault(AS_JSON, "--json" in ctx.args)
         try:
             return super().invoke(ctx)
         except EvbackupError as error:
@@ -121,4 +123,11 @@ metrics_file = click.option(
     expose_value=False,
     callback=remember(METRICS_FILE),
     help="Where gauges for node_exporter's textfile collector go, such as /var/lib/…/evbackup.prom.",
+)
+as_json = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=remember(AS_JSON),
+    help="Print the result, or the error, as one JSON document.",
 )

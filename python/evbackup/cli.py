@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from . import _check, _config, _run, _verb
+from . import _check, _config, _params, _run, _verb
 from .errors import EvbackupError, InvalidArgument
 
 if TYPE_CHECKING:
@@ -74,46 +74,6 @@ def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
                 click.echo(f"{'' if place else name:<{width}}  {text}", err=err)
 
 
-class Since(click.ParamType[Any]):
-    """A version, `auto`, or a segment."""
-
-    name = "version|segment|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:  # noqa: ARG002
-        """A number is a version, unless a file is called so."""
-        return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-class Trusted(click.ParamType[Any]):
-    """A height and a hash."""
-
-    name = "height:hash"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, str]:
-        """`120000:9f3a…`."""
-        if isinstance(value, tuple):
-            return value
-        height, _, trusted = str(value).partition(":")
-        if not height.isdecimal() or not trusted:
-            self.fail(f"expected a height and a hash such as 120000:9f3a…, found {value!r}", param, ctx)
-        return int(height), trusted
-
-
-class Rate(click.ParamType[Any]):
-    """Bytes per second, with k, M or G behind the number."""
-
-    name = "bytes/s"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """`10M` is ten million."""
-        text = str(value)
-        factor = {"k": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:], 1)
-        number = text[:-1] if factor > 1 else text
-        if not number.isdecimal() or int(number) == 0:
-            self.fail(f"expected a number of bytes per second such as 10M, found {text!r}", param, ctx)
-        return int(number) * factor
-
-
 def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorated(function: F) -> F:
         for option in reversed(options):
@@ -123,16 +83,7 @@ def _decorate(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorated
 
 
-_json = _decorate(
-    _verb.metrics_file,
-    click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        callback=_verb.remember(_verb.AS_JSON),
-        help="Print the result, or the error, as one JSON document.",
-    ),
-)
+_json = _decorate(_verb.metrics_file, _verb.as_json)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 _home = click.option(
     "--home",
@@ -231,13 +182,16 @@ def cli(
 ) -> None:
     """Hot backups, proof and restore of an ev-node's BadgerDB."""
     given: dict[str, Any] = {"node": node, "chain_id": chain_id, "log_format": log_format, "verbose": verbose}
+    run = _run.start(_run.Run())
+    ctx.meta[_verb.JSON_LINES] = log_format == "json"
+    _run.log_to_stderr(verbose, log_format)
     if config is not None:
         of_group, ctx.default_map = _config.load(config, cli)
         unsaid = (name for name in of_group if ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT)
         given.update({name: of_group[name] for name in unsaid})
-    ctx.meta[_verb.JSON_LINES] = given["log_format"] == "json"
-    _run.start(_run.Run(node=given["node"], chain_id=given["chain_id"]))
-    _run.log_to_stderr(int(given["verbose"]), given["log_format"])
+        ctx.meta[_verb.JSON_LINES] = given["log_format"] == "json"
+        _run.log_to_stderr(int(given["verbose"]), given["log_format"])
+    run.node, run.chain_id = given["node"], given["chain_id"]
 
 
 @cli.command()
@@ -252,7 +206,7 @@ def cli(
 @click.option("--manifest", type=click.Path(dir_okay=False), help="With --output -: where the manifest goes.")
 @click.option(
     "--since",
-    type=Since(),
+    type=_params.Since(),
     default=0,
     help="What is backed up already: a version, a segment, or auto (whatever the folder holds).",
 )
@@ -274,7 +228,7 @@ def cli(
 @_token_file
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="More gRPC metadata.")
 @click.option("--insecure", is_flag=True, help="Send the token over plain text all the same.")
-@click.option("--max-rate", type=Rate(), help="At most this fast: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="At most this fast: 10M, 1G.")
 @click.option(
     "--connect-timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds."
 )
@@ -376,7 +330,7 @@ def _header(text: str) -> tuple[str, str]:
     "--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How deep to look."
 )
 @click.option("--chain/--no-chain", default=None, help="Check the blocks, too; else when ev-node's keys are found.")
-@click.option("--trusted", type=Trusted(), help="The hash that the block at a height must have.")
+@click.option("--trusted", type=_params.Trusted(), help="The hash that the block at a height must have.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @_quiet
 @_json
@@ -431,6 +385,8 @@ def verify(
 )
 @_home
 @_database
+@_reading
+@click.option("--max-rate", type=Rate(), help="Copy at most this fast: 10M, 1G.")
 @_quiet
 @_json
 def restore(
@@ -446,6 +402,10 @@ def restore(
     memory_mib: int,
     home: Path | None,
     database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -463,6 +423,10 @@ def restore(
         owner=owner,
         dry_run=dry_run,
         memory_mib=memory_mib,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
         progress=not quiet,
     )
     _show(restored, as_json=as_json)
@@ -485,7 +449,7 @@ def apply(segments: tuple[str, ...], store: str, quiet: bool, as_json: bool) -> 
 @_home
 @_database
 @_reading
-@click.option("--max-rate", type=Rate(), help="Copy at most this fast: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_json
 def inspect(
     path: str | None,
@@ -518,7 +482,7 @@ def inspect(
 @_home
 @_database
 @_reading
-@click.option("--max-rate", type=Rate(), help="Copy at most this fast: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_quiet
 @_json
 def digest(
@@ -565,7 +529,7 @@ def digest(
 @_tls("Clients need a certificate signed by one of these, PEM.")
 @_token_file
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS and token.")
-@click.option("--max-rate", type=Rate(), help="At most this fast for each backup: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="At most this fast for each backup: 10M, 1G.")
 @click.option("--max-backups", type=click.IntRange(min=1), default=2, show_default=True, help="Backups at once.")
 @_reading
 @_json
@@ -609,7 +573,7 @@ def serve(
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATHS...", type=click.Path())
-@click.option("--max-age", type=_check.Age(), help="CRITICAL when the newest backup is older: 90m, 6h, 2d.")
+@click.option("--max-age", type=_params.Age(), help="CRITICAL when the newest backup is older: 90m, 6h, 2d.")
 @click.option("--max-height-lag", type=click.IntRange(min=0), help="CRITICAL when it is more blocks behind.")
 @click.option(
     "--against",

@@ -26,6 +26,32 @@ pub(super) fn burial(base: &Base, announced: &Announced, end: &Final, watch: &Wa
     end.pinned_version.or(tip).unwrap_or(unproven).max(base.manifest.complete_version)
 }
 
+/// Where keys are buried.
+#[derive(Clone, Copy)]
+pub(super) struct Burial<'a> {
+    pub(super) base: &'a Base,
+    pub(super) announced: &'a Announced,
+    /// See [`burial`].
+    pub(super) version: u64,
+}
+
+impl Burial<'_> {
+    /// The version of the tombstone for a key that the base has at `old`.
+    ///
+    /// What lies above the pinned version shows nowhere, so a tombstone that would have to lie there buries nothing. It would have to where
+    /// the source gave out no version since the base although a key went: the versions since were purged and will come again.
+    fn of(&self, key: &[u8], old: u64) -> Result<u64> {
+        let version = self.version.max(old.saturating_add(1));
+        match self.announced.pinned_version {
+            Some(pinned) if version > pinned => Err(self.base.mismatch(format!(
+                "key {} is gone, but the source's versions end at {pinned}, where the base had them: it gives out versions again",
+                key.escape_ascii()
+            ))),
+            _ => Ok(version),
+        }
+    }
+}
+
 /// Lists what is live, of which `changed` has the newest version of each key first.
 pub(super) fn list_live(changed: &mut dyn Source, keys: &mut KeysFile) -> Result<()> {
     let mut last: Option<Vec<u8>> = None;
@@ -45,16 +71,20 @@ pub(super) fn list_live(changed: &mut dyn Source, keys: &mut KeysFile) -> Result
 /// Lists what is live and buries what is gone, behind the stream and in a run of its own.
 pub(super) struct Graves<'a, 'k> {
     recorder: Recorder<'a>,
-    version: u64,
+    burial: Burial<'k>,
     id: u32,
     keys: Option<&'k mut KeysFile>,
     buried: u64,
 }
 
 impl<'a, 'k> Graves<'a, 'k> {
-    pub(super) fn new(mut recorder: Recorder<'a>, version: u64, keys: Option<&'k mut KeysFile>) -> Self {
+    pub(super) fn new(
+        mut recorder: Recorder<'a>,
+        burial: Burial<'k>,
+        keys: Option<&'k mut KeysFile>,
+    ) -> Self {
         let id = recorder.watch().tally().highest_id().saturating_add(1);
-        Self { recorder, version, id, keys, buried: 0 }
+        Self { recorder, burial, id, keys, buried: 0 }
     }
 
     pub(super) fn finish(self) -> (Recorder<'a>, u64) {
@@ -68,11 +98,12 @@ impl Ledger for Graves<'_, '_> {
     }
 
     fn gone(&mut self, key: &[u8], version: u64) -> Result<()> {
+        let grave = self.burial.of(key, version)?;
         self.buried += 1;
         let old = Entry { key, version, ..Entry::default() };
         let recorder = &mut self.recorder;
         let mut writer = Box::new(Writer::new(self.id, |frame: &mut Vec<u8>| recorder.frame(frame)));
-        bury(&old, self.version, &mut *writer)?;
+        bury(&old, grave, &mut *writer)?;
         writer.finish()
     }
 }
@@ -82,7 +113,7 @@ pub(super) fn bury_gone<'a>(
     mut recorder: Recorder<'a>,
     gone: &Gone,
     touched: Box<dyn Source>,
-    version: u64,
+    burial: Burial<'_>,
     sorter: Sorter,
 ) -> Result<(Recorder<'a>, u64)> {
     if gone.is_empty() {
@@ -96,7 +127,7 @@ pub(super) fn bury_gone<'a>(
         let key = left.entry().key;
         // One whose height cannot be told from the key may belong to none of the families any more.
         if key::is_block_family(key) {
-            bury(&Entry { key, ..Entry::default() }, version, &mut *writer)?;
+            bury(&Entry { key, ..Entry::default() }, burial.of(key, 0)?, &mut *writer)?;
             buried += 1;
         }
     }

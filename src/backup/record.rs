@@ -1,7 +1,7 @@
 //! The blocking half of a backup: it owns the unfinished files, decides whether what came is what was promised, and names them.
 
 use super::describe::{Facts, describe};
-use super::graves::{Graves, burial, bury_gone, list_live};
+use super::graves::{Burial, Graves, burial, bury_gone, list_live};
 use super::session::{Local, Question};
 use super::{Backup, Options, Output, SharedWriter};
 use crate::base::durable::{FileLock, PartFile, Replace, require_space, write_file};
@@ -165,7 +165,11 @@ impl Record {
                 return Err(base.mismatch(format!("the source's tip fell from {before} to {height}")));
             }
         }
-        if let Target::Files { path, .. } = &self.target {
+        // What a full backup takes is known well enough. Of an increment a directory only knows in which tables it lies.
+        if let Target::Files { path, .. } = &self.target
+            && self.base.is_none()
+            && self.question.since == 0
+        {
             require_space(parent(path), announced.estimated_bytes)?;
         }
         self.announced = announced;
@@ -273,7 +277,7 @@ impl Record {
                 let mut listed = if lists { Some(listed.finish()?) } else { None };
                 let listed = listed.as_mut().map(|listed| &mut **listed as &mut dyn Source);
                 let version = burial(base, &announced, &end, recorder.watch());
-                let mut graves = Graves::new(recorder, version, keys);
+                let mut graves = Graves::new(recorder, Burial { base, announced: &announced, version }, keys);
                 settle(base, &mut base_keys, &mut *changed, listed, &mut graves, &progress)?;
                 (recorder, buried) = graves.finish();
             }
@@ -297,8 +301,9 @@ impl Record {
             // Above the base in any case: blocks that were pruned do not come back.
             let version = burial(base, &announced, &end, recorder.watch());
             let version = version.max(base.manifest.last_version.saturating_add(1));
+            let burial = Burial { base, announced: &announced, version };
             let more;
-            (recorder, more) = bury_gone(recorder, &gone, touched, version, sorter())?;
+            (recorder, more) = bury_gone(recorder, &gone, touched, burial, sorter())?;
             buried += more;
         }
         if buried > 0 {

@@ -68,14 +68,20 @@ pub(super) struct Record<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// Appends a record; how many bytes it takes.
-pub(super) fn put_record(to: &mut Vec<u8>, record: &Record<'_>) -> usize {
-    let begin = to.len();
+/// Appends what stands before the value of a record: its head and its key.
+pub(super) fn put_head(to: &mut Vec<u8>, record: &Record<'_>) {
     to.extend_from_slice(&[record.meta, record.user_meta]);
     put_uvarint(to, record.key.len() as u64);
     put_uvarint(to, record.value.len() as u64);
     put_uvarint(to, record.expires_at);
     to.extend_from_slice(record.key);
+}
+
+/// Appends a record; how many bytes it takes.
+#[cfg(test)]
+pub(super) fn put_record(to: &mut Vec<u8>, record: &Record<'_>) -> usize {
+    let begin = to.len();
+    put_head(to, record);
     to.extend_from_slice(record.value);
     let crc = crc32c(0, to.get(begin..).unwrap_or_default());
     to.extend_from_slice(&crc.to_be_bytes());

@@ -10,7 +10,8 @@
 
 use super::manifest::encrypted;
 use crate::base::cursor::Cursor;
-use crate::error::{Error, Result};
+use crate::base::files::open_quietly;
+use crate::error::{Error, Kind, Result};
 use std::io::Read;
 use std::path::Path;
 
@@ -22,10 +23,10 @@ const LEN: usize = ID + SANITY.len();
 /// The id of a directory; `None` when it has no `KEYREGISTRY`: Badger makes one when it first opens a directory for writing.
 pub(super) fn id_of(dir: &Path) -> Result<Option<[u8; ID]>> {
     let path = dir.join("KEYREGISTRY");
-    let file = match std::fs::File::open(&path) {
+    let file = match open_quietly(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::from_io(error, "open it", &path)),
+        Err(error) if error.kind() == Kind::Missing => return Ok(None),
+        Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
     // One byte more tells that something follows.

@@ -74,11 +74,6 @@ impl Stage {
         Ok(Self { scratch: scratch.clone(), file, end: 0, shares: None, pace, buffer: Vec::new() })
     }
 
-    /// Where other files without a name can be made.
-    pub(super) fn scratch(&self) -> &Scratch {
-        &self.scratch
-    }
-
     /// Do copies of `path` take no time?
     pub(super) fn shares(&mut self, path: &Path) -> Result<bool> {
         if let Some(shares) = self.shares {
@@ -254,6 +249,21 @@ mod tests {
         assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 0);
         stage.drop_copy(&copies[3]);
         assert!(whole(&copies[3]).iter().all(|byte| *byte == 0) && whole(&copies[2]) == files[2]);
+    }
+
+    #[test]
+    fn copies_that_share_their_bytes_are_the_same() {
+        let place = Place::new();
+        let mut stage = place.stage(None);
+        // Where the file system cannot, the kernel copies.
+        stage.shares = Some(true);
+        let files: Vec<_> = [70_000, 0, 1, 3 << 20].iter().map(|len| bytes(*len, 5)).collect();
+        for (at, file) in files.iter().enumerate() {
+            let (path, about) = place.file(&at.to_string(), file);
+            let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
+            let log = stage.value_log(&path, &Progress::new()).unwrap();
+            assert!(whole(&copy) == *file && log.is_none_or(|log| whole(&log) == *file));
+        }
     }
 
     #[test]

@@ -151,18 +151,26 @@ impl Taking<'_> {
             let rank = Rank::table(listed.info.level, listed.id);
             tables.push((rank, copies.table(listed, self.progress)?));
         }
-        if !all {
+        // Those that may have been there when the logs of the memtables were read.
+        let mut expected: BTreeSet<u32> = state.value_logs.keys().copied().collect();
+        let first_new = expected.last().map_or(1, |fid| fid.saturating_add(1));
+        if all {
+            if !shares {
+                logs = self.copy_value_logs(copies, None)?;
+            }
+            expected.extend(first_new..logs.keys().next_back().map_or(first_new, |fid| *fid));
+        } else {
             let pointed = self.pointed(&tables, &state)?;
             if !pointed.is_empty() {
                 logs = self.copy_value_logs(copies, Some(&pointed))?;
             }
-        } else if !shares {
-            logs = self.copy_value_logs(copies, None)?;
+            expected =
+                pointed.into_iter().filter(|fid| *fid >= first_new || expected.contains(fid)).collect();
         }
-        let lost = state.value_logs.keys().any(|fid| !logs.contains_key(fid));
+        let lost = expected.iter().any(|fid| !logs.contains_key(fid));
         tables.extend(memory_tables(&state));
         let view = View::new(tables, Vlogs::new(self.dir, logs), now);
-        if lost && all {
+        if lost {
             self.check_values(&view, &state)?;
         }
         let mut frozen = Frozen {

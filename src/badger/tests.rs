@@ -3,9 +3,11 @@
 use super::live::Step;
 use super::node::{Live, Node, THRESHOLD};
 use super::{Directory, Pauses, ReadOptions};
+use crate::base::durable::{DirLock, Replace, remove_file, write_file};
 use crate::base::progress::Progress;
 use crate::entry::{Datastore, Need, OwnedEntry, Snapshot, Source};
 use crate::error::Result;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +19,11 @@ impl Dice {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
+}
+
+/// In memory where that can be had: a node of ours waits for the disk often.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn drain(source: &mut dyn Source) -> Result<Vec<OwnedEntry>> {
@@ -52,7 +59,7 @@ fn everything(dir: &Directory) -> Result<(u64, Live)> {
 
 #[test]
 fn a_directory_at_rest_is_read_from_all_its_files() {
-    let place = tempfile::tempdir().unwrap();
+    let place = in_memory();
     let mut node = Node::start(place.path());
     let long = [7; THRESHOLD + 1];
     node.commit(&[(b"/0/t", Some(b"\x01\0\0\0\0\0\0\0")), (b"a", Some(b"1")), (b"v", Some(&long))]);
@@ -152,18 +159,303 @@ fn race(
 
 #[test]
 fn a_snapshot_is_one_state_whatever_the_node_does_meanwhile() {
+    let mut snapshots = 0;
     for seed in 0..300 {
-        let place = tempfile::tempdir().unwrap();
+        let place = in_memory();
         let node = Arc::new(Mutex::new(Node::start(place.path())));
         let mut dice = Dice(seed);
         for _ in 0..30 {
             work(&mut node.lock().unwrap(), &mut dice);
         }
         race(place.path(), &node, seed, &Need::everything(), 1 + seed % 3, |snapshot, possible| {
+            snapshots += 1;
             let entries = drain(&mut *snapshot.source(0).unwrap()).unwrap();
             let found = live(&entries);
             assert!(possible.contains(&found), "seed {seed}: {found:?}\n{possible:?}");
             assert!(entries.iter().all(|entry| entry.version <= snapshot.pinned_version()));
         });
+    }
+    assert!(snapshots > 250, "only {snapshots} of 300 came to an end");
+}
+
+/// The keys that an increment lists: those outside these families.
+const FAMILIES: &[&[u8]] = &[b"k1", b"k5"];
+
+fn keys(live: &Live) -> Vec<Vec<u8>> {
+    live.keys().filter(|key| !FAMILIES.iter().any(|family| key.starts_with(family))).cloned().collect()
+}
+
+#[test]
+fn an_increment_is_of_one_state_and_so_are_its_keys() {
+    let mut increments = 0;
+    for seed in 1000..1200 {
+        let place = in_memory();
+        let node = Arc::new(Mutex::new(Node::start(place.path())));
+        let mut dice = Dice(seed);
+        for _ in 0..30 {
+            work(&mut node.lock().unwrap(), &mut dice);
+        }
+        let since = node.lock().unwrap().version / 2 + 1;
+        let need = Need { since, keys: vec![b"k3".to_vec(), b"no".to_vec()], listed: Some(FAMILIES) };
+        race(place.path(), &node, seed, &need, 1 + seed % 3, |snapshot, possible| {
+            increments += 1;
+            let listed = drain(&mut *snapshot.listed().unwrap().unwrap()).unwrap();
+            let k3 = snapshot.get(b"k3").unwrap();
+            let changed = drain(&mut *snapshot.source(since).unwrap()).unwrap();
+            assert!(changed.iter().all(|entry| entry.version > since), "seed {seed}");
+            let fits = |state: &Live| {
+                let names: Vec<_> = listed.iter().map(|entry| entry.key.clone()).collect();
+                // What the increment says of a key is what is live, and what it says nothing of has not changed.
+                let mut newest = changed.clone();
+                newest.dedup_by(|later, first| later.key == first.key);
+                names == keys(state)
+                    && listed.iter().all(|entry| state.get(&entry.key) == Some(&entry.value))
+                    && newest.iter().all(|entry| {
+                        let value = state.get(&entry.key);
+                        if entry.as_entry().is_delete() {
+                            value.is_none()
+                        } else {
+                            value == Some(&entry.value)
+                        }
+                    })
+                    && k3.as_ref().filter(|entry| !entry.as_entry().is_delete()).map(|entry| &entry.value)
+                        == state.get(&b"k3"[..])
+            };
+            assert!(possible.iter().any(fits), "seed {seed}");
+            assert_eq!(snapshot.get(b"no").unwrap(), None);
+            assert_eq!(snapshot.get(b"k4").unwrap_err().code(), "invalid-argument");
+            assert_eq!(snapshot.source(since - 1).map(drop).unwrap_err().code(), "invalid-argument");
+            assert_eq!(snapshot.prefix(b"k", b"").map(drop).unwrap_err().code(), "invalid-argument");
+            assert_eq!(snapshot.everything().map(drop).unwrap_err().code(), "invalid-argument");
+        });
+    }
+    assert!(increments > 150, "only {increments} of 200 came to an end");
+}
+
+/// Calls `act` with the node the first time that a reading is at `step`.
+fn once(node: &Arc<Mutex<Node>>, step: Step, act: impl Fn(&mut Node) + Send + Sync + 'static) -> Pauses {
+    let (node, left) = (node.clone(), Mutex::new(true));
+    Pauses::new(move |at| {
+        if at == step && std::mem::take(&mut *left.lock().unwrap()) {
+            act(&mut node.lock().unwrap());
+        }
+    })
+}
+
+#[test]
+fn each_race_gives_a_state_that_was_acknowledged() {
+    type Act = fn(&mut Node);
+    let races: [(&str, Step, Act); 13] = [
+        ("a flush between the two readings of the MANIFEST", Step::Logs, |node| node.flush(false)),
+        ("a flush when the logs were listed", Step::Log, |node| node.flush(false)),
+        ("a flush whose log lingers", Step::Logs, |node| node.flush(true)),
+        ("a commit and a new log", Step::Log, |node| {
+            node.commit(&[(b"k", Some(b"later"))]);
+            node.rotate();
+            node.commit(&[(b"k", Some(b"last"))]);
+        }),
+        ("a rewritten MANIFEST", Step::Again, Node::rewrite),
+        ("twice, so that an inode may come back", Step::Again, |node| {
+            node.rewrite();
+            node.rewrite();
+        }),
+        ("a compaction before the tables are listed", Step::Again, Node::compact),
+        ("a compaction before they are opened", Step::Tables, Node::compact),
+        ("a compaction before one is copied", Step::Table, Node::compact),
+        ("a collected value log", Step::ValueLog, Node::collect),
+        ("a cut value log", Step::ValueLog, Node::rotate_values),
+        ("a restart", Step::Tables, Node::restart),
+        ("everything dropped", Step::Again, Node::drop_all),
+    ];
+    for (name, step, act) in races {
+        for need in [Need::everything(), Need { since: 1, ..Need::everything() }] {
+            let place = in_memory();
+            let node = Arc::new(Mutex::new(Node::start(place.path())));
+            {
+                let mut node = node.lock().unwrap();
+                node.commit(&[(b"a", Some(b"1")), (b"v", Some(&[1; THRESHOLD]))]);
+                node.flush(false);
+                node.commit(&[(b"a", Some(b"2")), (b"w", Some(&[2; THRESHOLD]))]);
+                node.flush(false);
+                node.rotate_values();
+                node.commit(&[(b"a", None), (b"b", Some(b"3")), (b"x", Some(&[3; THRESHOLD]))]);
+            }
+            let before = node.lock().unwrap().states.len() - 1;
+            let pauses = once(&node, step, act);
+            let directory =
+                Directory::open(place.path(), ReadOptions { pauses, ..ReadOptions::default() }).unwrap();
+            let snapshot = directory.snapshot_for(&need, &Progress::new()).unwrap();
+            let found = live(&drain(&mut *snapshot.source(need.since).unwrap()).unwrap());
+            let mut possible = node.lock().unwrap().states[before..].to_vec();
+            if need.since == 1 {
+                // `v` was written by the first commit.
+                for state in &mut possible {
+                    state.remove(&b"v"[..]);
+                }
+            }
+            assert!(possible.contains(&found), "{name}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_flushed_log_that_lingers_brings_nothing_back() {
+    let place = in_memory();
+    let mut node = Node::start(place.path());
+    node.commit(&[(b"a", Some(b"1"))]);
+    node.commit(&[(b"b", Some(b"1"))]);
+    node.flush(true);
+    node.commit(&[(b"a", None), (b"c", Some(b"1"))]);
+    node.flush(false);
+    // The table has neither `a` nor its tombstone; the log of the first memtable still has `a`.
+    node.compact();
+    for directory in [offline(place.path()), Directory::open(place.path(), ReadOptions::default()).unwrap()] {
+        assert_eq!(everything(&directory).unwrap().1, *node.states.last().unwrap());
+    }
+}
+
+#[test]
+fn a_table_that_is_missing_is_damage_and_not_a_race() {
+    let place = in_memory();
+    let mut node = Node::start(place.path());
+    node.commit(&[(b"a", Some(b"1"))]);
+    node.flush(false);
+    let path = place.path().join("000001.sst");
+    remove_file(&path).unwrap();
+    for offline in [true, false] {
+        let options = ReadOptions { offline, ..ReadOptions::default() };
+        let error = everything(&Directory::open(place.path(), options).unwrap()).unwrap_err();
+        assert_eq!((error.code(), error.path()), ("damaged", Some(&*path)));
+    }
+}
+
+#[test]
+fn a_value_log_that_is_missing_is_damage_with_its_key() {
+    let place = in_memory();
+    let mut node = Node::start(place.path());
+    node.commit(&[(b"a", Some(&[1; THRESHOLD]))]);
+    node.rotate_values();
+    remove_file(&place.path().join("000001.vlog")).unwrap();
+    for offline in [true, false] {
+        let options = ReadOptions { offline, ..ReadOptions::default() };
+        let error = everything(&Directory::open(place.path(), options).unwrap()).unwrap_err();
+        assert_eq!(error.code(), "damaged");
+        assert!(error.to_string().contains("000001.vlog") && error.to_string().contains("key a"), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_that_never_stays_the_same_is_given_up_with_a_reason() {
+    let place = in_memory();
+    let node = Arc::new(Mutex::new(Node::start(place.path())));
+    let working = node.clone();
+    let pauses = Pauses::new(move |step| {
+        if step == Step::Again {
+            working.lock().unwrap().rewrite();
+        }
+    });
+    let directory = Directory::open(place.path(), ReadOptions { pauses, ..ReadOptions::default() }).unwrap();
+    let cancelled = Progress::new();
+    cancelled.cancel();
+    assert_eq!(
+        directory.snapshot_for(&Need::everything(), &cancelled).map(drop).unwrap_err().code(),
+        "cancelled"
+    );
+    let error = directory.snapshot().map(drop).unwrap_err();
+    assert_eq!((error.code(), error.path()), ("unavailable", Some(place.path())));
+    assert!(error.to_string().contains("100 times; last: the MANIFEST was rewritten"), "{error}");
+}
+
+#[test]
+fn zero_length_files_and_what_belongs_to_nobody_are_passed() {
+    let place = in_memory();
+    let mut node = Node::start(place.path());
+    node.commit(&[(b"a", Some(b"1"))]);
+    for name in ["00007.mem", "000007.vlog", "000099.sst", "MANIFEST-REWRITE", "x.mem", ".mem", "DISCARD"] {
+        write_file(&place.path().join(name), b"", Replace::Never).unwrap();
+    }
+    for directory in [offline(place.path()), Directory::open(place.path(), ReadOptions::default()).unwrap()] {
+        assert_eq!(everything(&directory).unwrap(), (1, node.states[1].clone()));
+    }
+}
+
+#[test]
+fn another_directory_in_the_place_of_the_one_that_was_opened_is_noticed() {
+    let place = in_memory();
+    Node::start(place.path());
+    let directory = Directory::open(place.path(), ReadOptions::default()).unwrap();
+    let other = super::registry::encode([8; 16]);
+    write_file(&place.path().join("KEYREGISTRY"), &other, Replace::Always).unwrap();
+    assert_eq!(directory.snapshot().map(drop).unwrap_err().code(), "mismatch");
+}
+
+#[test]
+fn a_directory_without_a_registry_has_no_id_and_one_without_a_manifest_is_none() {
+    let place = in_memory();
+    write_file(&place.path().join("MANIFEST"), &super::manifest::encode(&[]), Replace::Never).unwrap();
+    for directory in [offline(place.path()), Directory::open(place.path(), ReadOptions::default()).unwrap()] {
+        assert_eq!((directory.id(), everything(&directory).unwrap()), (&[][..], (0, Live::new())));
+    }
+    let empty = in_memory();
+    let error = Directory::open(empty.path(), ReadOptions::default()).unwrap_err();
+    assert!(error.code() == "missing" && error.hint().is_some());
+}
+
+#[test]
+fn a_stopped_nodes_directory_is_locked_and_a_running_ones_is_not() {
+    let place = in_memory();
+    Node::start(place.path());
+    let live = Directory::open(place.path(), ReadOptions::default()).unwrap();
+    let snapshot = live.snapshot().unwrap();
+    // A node may start meanwhile.
+    let node = DirLock::exclusive(place.path()).unwrap();
+    let options = ReadOptions { offline: true, ..ReadOptions::default() };
+    assert_eq!(Directory::open(place.path(), options).unwrap_err().code(), "locked");
+    drop((snapshot, node));
+    let _stopped = offline(place.path());
+    assert_eq!(DirLock::exclusive(place.path()).unwrap_err().code(), "locked");
+}
+
+#[test]
+fn copies_are_not_made_in_the_directory_itself() {
+    let place = in_memory();
+    Node::start(place.path());
+    let staging = Some(place.path().to_owned());
+    let options = ReadOptions { staging, ..ReadOptions::default() };
+    assert_eq!(Directory::open(place.path(), options).unwrap_err().code(), "invalid-argument");
+}
+
+#[test]
+fn reading_changes_nothing_in_the_directory() {
+    let place = in_memory();
+    let mut node = Node::start(place.path());
+    node.commit(&[(b"a", Some(&[1; THRESHOLD]))]);
+    node.flush(false);
+    node.commit(&[(b"b", Some(b"1"))]);
+    let listing = || {
+        let mut found: Vec<_> = place
+            .path()
+            .read_dir()
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let about = path.metadata().unwrap();
+                (
+                    path,
+                    about.len(),
+                    about.modified().unwrap(),
+                    about.permissions().mode(),
+                    about.accessed().unwrap(),
+                )
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let before = listing();
+    for directory in [offline(place.path()), Directory::open(place.path(), ReadOptions::default()).unwrap()] {
+        everything(&directory).unwrap();
+        drop(directory);
+        assert_eq!(listing(), before);
     }
 }

@@ -28,6 +28,9 @@ pub const TIP: &[u8] = b"/0/t";
 /// Blocks up to this height (8 bytes, little-endian) have been pruned.
 pub const PRUNED_BLOCKS: &[u8] = b"/0/m/lst-prnd-b";
 
+/// The newest header and the newest data of go-header's stores, which releases up to v1.0.0-rc.1 kept.
+pub const GO_HEADER_HEADS: [&[u8]; 2] = [b"/0/headerSync/head", b"/0/dataSync/head"];
+
 /// Prefixes of the keys that belong to one block by rule: headers, data, signatures, states, the index by hash, DA heights, EVM
 /// execution records, and the header and data stores of releases up to v1.0.0-rc.1.
 pub const BLOCK_FAMILIES: &[&[u8]] = &[

@@ -70,6 +70,8 @@ pub fn answer(
     let mut listed = if reuses && base.is_some() { snapshot.listed()? } else { None };
     let deletes = match (reuses, since, &listed) {
         (false, _, _) | (true, 0, _) => snapshot.deletes(),
+        // Neither listed nor told by any mark.
+        (true, _, Some(_)) if has_go_header(&*snapshot)? => "derived",
         (true, _, Some(_)) => "exact",
         (true, _, None) => "unknown",
     };
@@ -89,7 +91,12 @@ pub fn answer(
         outlet.chunk(Bytes::from(std::mem::take(frame)))
     }));
     let mut last: Option<Vec<u8>> = None;
+    let mut passed = 0u32;
     while source.advance()? {
+        passed = passed.wrapping_add(1);
+        if passed.is_multiple_of(1024) {
+            progress.check()?;
+        }
         let entry = source.entry();
         if from < since {
             // Of what was not asked for only the newest entry of a key says anything: the older ones the base has, or they are of a
@@ -126,10 +133,21 @@ fn list(listed: &mut dyn Source, outlet: &mut dyn Outlet, progress: &Progress) -
     outlet.listed(heap)
 }
 
-/// What is looked at to prove a base.
+/// What is looked at to prove a base, and what its deletes can be known by.
 fn proofs(base: Option<&Base>) -> Vec<Vec<u8>> {
     let header = base.filter(|base| base.height > 0).map(|base| key::header(base.height));
-    header.into_iter().chain([key::PRUNED_BLOCKS.to_vec()]).collect()
+    let marks = [key::PRUNED_BLOCKS].into_iter().chain(key::GO_HEADER_HEADS);
+    header.into_iter().chain(marks.map(<[u8]>::to_vec)).collect()
+}
+
+/// Are there the stores of go-header that a node up to v1.0.0-rc.1 kept? Their keys are hashes.
+fn has_go_header(snapshot: &dyn Snapshot) -> Result<bool> {
+    for head in key::GO_HEADER_HEADS {
+        if snapshot.get(head)?.is_some_and(|entry| entry.meta & META_DELETE == 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// From where entries are sent for `since`: the block's version proves that no version at or below it was given out again.

@@ -21,6 +21,7 @@ pub(crate) struct Given {
     owner: Option<(u32, u32)>,
     dry_run: bool,
     memory_mib: usize,
+    reading: convert::Reading,
 }
 
 /// A job that restores a chain or copies a datastore.
@@ -38,6 +39,7 @@ pub(crate) fn restore_verb(options: Given) -> Job {
         owner: options.owner.map(|(uid, gid)| Owner { uid, gid }),
         dry_run: options.dry_run,
         memory_mib: options.memory_mib,
+        reading: convert::reading(options.reading),
     };
     Job::new(move |progress| restore::run(options, progress), convert::result)
 }

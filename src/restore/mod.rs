@@ -10,7 +10,7 @@ use crate::entry::Need;
 use crate::error::{Error, Result};
 use crate::flow::chain::Chain;
 use crate::flow::checks::Level;
-use crate::flow::datastore::Engine;
+use crate::flow::datastore::{Engine, ReadOptions};
 use crate::flow::finding::{Level as Severity, refuse};
 use crate::flow::hasher::{digest_file, hex};
 use crate::flow::segment::Segment;
@@ -51,6 +51,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Memory to work in, in MiB.
     pub memory_mib: usize,
+    /// How a Badger directory is read, if that is what is restored from.
+    pub reading: ReadOptions,
 }
 
 impl Default for Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             owner: None,
             dry_run: false,
             memory_mib: 256,
+            reading: ReadOptions::default(),
         }
     }
 }

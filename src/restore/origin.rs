@@ -5,7 +5,7 @@ use crate::base::progress::Progress;
 use crate::entry::{Datastore, Need};
 use crate::error::{Error, Result};
 use crate::flow::chain::Chain;
-use crate::flow::datastore::{self, Engine};
+use crate::flow::datastore::{self, Engine, ReadOptions};
 use crate::repo::manifest::Deletes;
 use crate::store::{About, Store};
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Origin {
             (_, []) => {
                 Err(Error::invalid("expected segments of a chain or a datastore to restore, found nothing"))
             }
-            (Some(path), [_]) => Kept::open(path).map(Self::Kept),
+            (Some(path), [_]) => Kept::open(path, &options.reading).map(Self::Kept),
             (Some(path), _) => Err(Error::invalid(
                 "expected segments of one chain, or one datastore, found a directory among others",
             )
@@ -90,14 +90,14 @@ impl Facts {
 }
 
 impl Kept {
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, reading: &ReadOptions) -> Result<Self> {
         let (datastore, about): (Box<dyn Datastore>, _) = match datastore::expect(path)? {
             Engine::RocksDb => {
                 let store = Store::open(path)?;
                 let about = store.about().clone();
                 (Box::new(store), Some(about))
             }
-            Engine::Badger => (datastore::open(path, &datastore::ReadOptions::default())?, None),
+            Engine::Badger => (datastore::open(path, reading)?, None),
         };
         Ok(Self { datastore, path: path.to_owned(), about })
     }

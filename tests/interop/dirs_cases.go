@@ -73,8 +73,8 @@ var dirCases = []dirCase{
 	{"badger-magic", "a MANIFEST with an external magic number", small + ", ExternalMagic 7", "unsupported", dirMagic},
 	{"badger-torn-cut", "the log of a memtable ends within an entry of its last transaction", small, "", dirTorn(tornCut)},
 	{"badger-torn-marker", "the last transaction in the log has no end marker", small, "", dirTorn(tornMarker)},
-	{"badger-torn-flip", "one bit of the last transaction in the log is wrong", small, "", dirTorn(tornFlip)},
-	{"badger-torn-middle", "one bit in the middle of the log is wrong: what follows is not reached", small, "", dirTorn(tornMiddle)},
+	{"badger-torn-flip", "one bit of the last transaction in the log is wrong, and its end marker stands: Badger drops it, evbackup must not", small, "damaged", dirTorn(tornFlip)},
+	{"badger-torn-middle", "one bit in the middle of the log is wrong: Badger drops what follows, evbackup must not", small, "damaged", dirTorn(tornMiddle)},
 	{"badger-torn-varint", "the log ends in a length that never ends; Badger does not open that, its view is of the log without it", small, "", dirTorn(tornVarint)},
 	{"badger-zero-length", "a .mem and a .vlog of no bytes; Badger opens it when it has failed twice", small, "", dirZeroLength},
 }

@@ -180,6 +180,10 @@ def test_a_file_of_a_secret_that_everybody_may_read_is_refused(
 def test_a_file_that_is_not_there(command: Command, config: Callable[[str], Path], tmp_path: Path) -> None:
     assert command("--config", tmp_path / "nowhere.toml", "inspect", "x")[0] == 10
     assert command("--config", config('token_file = "/nowhere/token"\n'), "inspect", "x")[0] == 2
+    code, out, _ = command("--config", tmp_path / "nowhere.toml", "inspect", "x", "--json")
+    answer = json.loads(out)
+    assert (code, answer["exit_code"], answer["error"]["code"]) == (10, 10, "missing")
+    assert answer["run_id"]
 
 
 def test_a_secret_is_no_argument(command: Command) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import click
 import pytest
+import yaml
 
 import evbackup
 from evbackup import errors
@@ -387,3 +388,43 @@ def test_every_field_of_a_manifest_is_listed(chain: list[evbackup.Backup]) -> No
     assert chain[-1].path is not None
     manifest = json.loads(Path(f"{chain[-1].path}.json").read_text())
     assert listed == set(names(manifest))
+
+
+COLLECTION = ROOT / "python" / "ansible_collections" / "evbackup" / "ops"
+
+
+def listed_in(section: str) -> set[str]:
+    return set(re.findall(r"^\| `([\w.]+)`", section, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "module", sorted((COLLECTION / "plugins" / "modules").glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_option_and_result_of_a_module_is_listed(module: Path) -> None:
+    def documented(path: Path, name: str) -> Any:
+        found = re.search(rf'{name} = r"""\n(.*?)"""', path.read_text(), re.DOTALL)
+        assert found is not None
+        return yaml.safe_load(found[1])
+
+    said = documented(module, "DOCUMENTATION")
+    options = dict(said["options"])
+    for fragment in said["extends_documentation_fragment"]:
+        # Such as evbackup.ops.transport; one of attributes has none.
+        file = COLLECTION / "plugins" / "doc_fragments" / f"{fragment.split('.')[2]}.py"
+        options |= documented(file, "DOCUMENTATION")["options"]
+    wanted = set(options) | set(documented(module, "RETURN"))
+    wanted |= {f"{name}.{inner}" for name, option in options.items() for inner in option.get("suboptions", {})}
+    section = doc("reference/ansible.md").split(f"## {module.stem}\n")[1].split("\n## ")[0]
+    assert listed_in(section) == wanted
+
+
+@pytest.mark.parametrize("role", ["evbackup", "server"])
+def test_every_variable_of_a_role_is_listed(role: str) -> None:
+    specification = yaml.safe_load((COLLECTION / "roles" / role / "meta" / "argument_specs.yml").read_text())
+    options = specification["argument_specs"]["main"]["options"]
+    wanted = set(options)
+    wanted |= {f"{name}.{inner}" for name, option in options.items() for inner in option.get("options", {})}
+    assert listed_in(doc("reference/ansible.md").split(f"## Role {role}\n")[1].split("\n## ")[0]) == wanted
+    defaults = yaml.safe_load((COLLECTION / "roles" / role / "defaults" / "main.yml").read_text())
+    shared = {"evbackup_systemd"} if role == "server" else set()
+    assert set(defaults) | shared >= {name for name, option in options.items() if not option.get("required")}

@@ -1,6 +1,7 @@
 """What monitoring reads: the line and codes of `check`, the metrics file, the log as JSON lines, and the run id that ties them."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -124,6 +125,18 @@ def test_a_bad_configuration_is_unknown(command: Command, tmp_path: Path) -> Non
     code, out, _ = command("--config", tmp_path / "node.toml", "check", tmp_path)
     assert code == 3
     assert "node.toml:1: " in out
+
+
+def test_a_check_that_breaks_says_that_it_does_not_know(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: object) -> object:
+        raise PermissionError(13, "Permission denied", "/srv")
+
+    monkeypatch.setattr(os, "scandir", broken)
+    code, out, err = command("check", folder)
+    assert (code, err) == (3, "")
+    assert out.startswith("EVBACKUP UNKNOWN - PermissionError: ")
 
 
 def test_only_a_datastore_is_unknown(command: Command, sample: Path, tmp_path: Path) -> None:

@@ -177,6 +177,40 @@ fn a_counter_that_fell_is_found_by_what_it_gave_out_again() {
 }
 
 #[test]
+fn a_delete_that_no_version_speaks_for_is_no_increment() {
+    block_on(async {
+        let bench = Bench::new(20).await;
+        bench.node(|node| node.commit(vec![set("/batches/ff", "x")]));
+        let full = bench.full("full").await;
+        bench.node(|node| {
+            node.commit(vec![(b"/batches/ff".to_vec(), None)]);
+            node.compact();
+            node.restart();
+            assert_eq!(node.highest(), full.last_version);
+        });
+        let error = bench.inc("inc", "full").await.unwrap_err();
+        assert_eq!(error.code(), "mismatch");
+        assert!(
+            error.to_string().contains("/batches/ff is gone, but the source's versions end at"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn deletes_of_the_stores_of_go_header_are_not_called_exact() {
+    block_on(async {
+        let bench = Bench::new(20).await;
+        bench.node(|node| node.commit(vec![set("/0/headerSync/head", "\"AB\"")]));
+        bench.full("full").await;
+        bench.node(Node::block);
+        assert_eq!(bench.inc("one", "full").await.unwrap().deletes, "derived");
+        bench.node(|node| node.commit(vec![(b"/0/headerSync/head".to_vec(), None)]));
+        assert_eq!(bench.inc("two", "one").await.unwrap().deletes, "exact");
+    });
+}
+
+#[test]
 fn versions_given_out_again_above_the_bases_block_are_sent_though_nobody_asked() {
     block_on(async {
         let bench = Bench::new(20).await;

@@ -5,10 +5,13 @@ mod cancel;
 /// The verbs killed at random moments.
 mod kill;
 
-use super::proof::{at_address, block_on, digest_of_store, into_rocksdb, serve_listen, take, to_file};
+use super::proof::{
+    at_address, block_on, digest_of_directory, digest_of_store, into_rocksdb, serve_listen, take, to_file,
+};
 use evbackup::backup::{self, Output, Since};
 use evbackup::base::progress::Progress;
 use evbackup::error::Result;
+use evbackup::flow::datastore::Engine;
 use evbackup::flow::sample::{self, Shape};
 use evbackup::rpc::{Listen, Server};
 use evbackup::{apply, restore, verify};
@@ -28,16 +31,22 @@ enum Verb {
     Restore,
     RestoreKeep,
     RestoreRemove,
+    Directory,
+    DirectoryKeep,
+    DirectoryRemove,
     Apply,
 }
 
-const VERBS: [Verb; 7] = [
+const VERBS: [Verb; 10] = [
     Verb::Backup,
     Verb::BackupOver,
     Verb::BackupFolder,
     Verb::Restore,
     Verb::RestoreKeep,
     Verb::RestoreRemove,
+    Verb::Directory,
+    Verb::DirectoryKeep,
+    Verb::DirectoryRemove,
     Verb::Apply,
 ];
 
@@ -50,6 +59,9 @@ impl Verb {
             Verb::Restore => "restore",
             Verb::RestoreKeep => "restore overwrite keep",
             Verb::RestoreRemove => "restore overwrite remove",
+            Verb::Directory => "directory",
+            Verb::DirectoryKeep => "directory overwrite keep",
+            Verb::DirectoryRemove => "directory overwrite remove",
             Verb::Apply => "apply",
         }
     }
@@ -74,6 +86,12 @@ async fn run(verb: Verb, folder: &Path, address: &str, paths: &[PathBuf], progre
         keep_replaced,
         ..into_rocksdb(paths, &store(folder))
     };
+    // With all versions, so that its digest is that of the store which the segments came from.
+    let directory = |overwrite, keep_replaced| restore::Options {
+        engine: None,
+        history: true,
+        ..restored(overwrite, keep_replaced)
+    };
     let origin = || at_address(address);
     match verb {
         Verb::Backup | Verb::BackupOver => {
@@ -89,6 +107,9 @@ async fn run(verb: Verb, folder: &Path, address: &str, paths: &[PathBuf], progre
         Verb::Restore => restore::run(restored(false, true), progress).await.map(drop),
         Verb::RestoreKeep => restore::run(restored(true, true), progress).await.map(drop),
         Verb::RestoreRemove => restore::run(restored(true, false), progress).await.map(drop),
+        Verb::Directory => restore::run(directory(false, true), progress).await.map(drop),
+        Verb::DirectoryKeep => restore::run(directory(true, true), progress).await.map(drop),
+        Verb::DirectoryRemove => restore::run(directory(true, false), progress).await.map(drop),
         Verb::Apply => {
             let options = apply::Options { paths: paths.to_vec(), store: store(folder) };
             apply::run(options, progress).await.map(drop)
@@ -178,7 +199,10 @@ impl Scene {
         if !path.exists() {
             return None;
         }
-        let (digest, _) = digest_of_store(path, 0, true);
+        let (digest, _) = match Engine::of(path).expect("neither a store nor a directory") {
+            Engine::RocksDb => digest_of_store(path, 0, true),
+            Engine::Badger => digest_of_directory(path, 0, true),
+        };
         Some(
             self.digests
                 .iter()

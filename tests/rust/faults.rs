@@ -1,8 +1,8 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
 use super::proof::{
-    Random, at, block_on, digest_of_store, into_rocksdb, names, put, replay, restore_to, serve_listen,
-    serve_store, take, to_file, unlocked,
+    Random, at, block_on, digest_of_store, into_badger, into_rocksdb, names, put, replay, restore_to,
+    serve_listen, serve_store, take, to_file, unlocked,
 };
 use evbackup::backup::{self, Origin, Since};
 use evbackup::base::durable::{private_dir, remove_file, remove_tree};
@@ -198,26 +198,37 @@ fn a_disk_that_fills_while_a_restore_writes_leaves_nothing() {
     let scene = Scene::new(3000);
     let Some(disk) = Mounted::of(scene.path("disk"), "90m") else { return };
     let (dest, filler) = (disk.0.join("db"), disk.0.join("filler"));
+    for into in [into_rocksdb, into_badger] {
+        fill_while(&scene, &disk, &dest, &filler, into);
+    }
+}
+
+fn fill_while(
+    scene: &Scene,
+    disk: &Mounted,
+    dest: &Path,
+    filler: &Path,
+    into: fn(&[PathBuf], &Path) -> restore::Options,
+) {
     let mut hits = 0;
     for attempt in 0..40 {
         let progress = Progress::new();
         let watched = progress.clone();
         let result = std::thread::scope(|threads| {
-            let work = threads.spawn(|| block_on(restore::run(into_rocksdb(&scene.full(), &dest), progress)));
+            let work = threads.spawn(|| block_on(restore::run(into(&scene.full(), dest), progress)));
             while watched.state().phase != Phase::Writing && !work.is_finished() {
                 std::thread::yield_now();
             }
             std::thread::sleep(Duration::from_millis(attempt % 8));
             let room = evbackup::base::durable::free_space(&disk.0).unwrap();
             let mut fallocate = Command::new("fallocate");
-            let status =
-                fallocate.arg("-l").arg(room.to_string()).arg(&filler).stderr(Stdio::null()).status();
+            let status = fallocate.arg("-l").arg(room.to_string()).arg(filler).stderr(Stdio::null()).status();
             assert!(status.is_ok());
             work.join().unwrap()
         });
-        remove_file(&filler).unwrap();
+        remove_file(filler).unwrap();
         match result {
-            Ok(_) => remove_tree(&dest).unwrap(),
+            Ok(_) => remove_tree(dest).unwrap(),
             Err(error) => {
                 is_no_space(&error);
                 hits += 1;

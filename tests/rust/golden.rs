@@ -1,11 +1,15 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
-use super::proof::{block_on, digest_at, digest_of_store, restore_to};
+use super::proof::{
+    block_on, digest_at, digest_of_directory, digest_of_store, into_badger, restore_to, unlocked,
+};
+use evbackup::badger;
 use evbackup::base::checksum::sha256_hex;
 use evbackup::base::progress::Progress;
+use evbackup::base::scratch::Scratch;
 use evbackup::entry::Source;
 use evbackup::format::{Reader, Tally};
-use evbackup::verify;
+use evbackup::{restore, verify};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -197,6 +201,53 @@ fn chains_restore_to_what_badger_loads() {
             }
         }
         assert!(equal >= 17, "only {equal} chains were compared");
+    });
+}
+
+/// The same as a Badger directory: with its history all that Badger has loaded, compact what lives of it now.
+#[test]
+fn chains_become_badger_directories_that_hold_what_badger_loads() {
+    block_on(async {
+        for (folder, paper) in cases() {
+            for chain in list(&paper, "chains") {
+                let files: Vec<_> = list(chain, "files").iter().map(|file| file.as_str().unwrap()).collect();
+                let paths: Vec<_> = files.iter().map(|file| folder.join(file)).collect();
+                let about = format!("{} {files:?}", folder.file_name().unwrap().to_string_lossy());
+                if REFUSED.iter().any(|(case, file, _)| folder.ends_with(case) && files.contains(file)) {
+                    continue;
+                }
+                let place = tempfile::tempdir().unwrap();
+                let (loaded, now) = (&chain["loaded"], number(&chain["loaded"], "now"));
+                for history in [true, false] {
+                    let dest = place.path().join(if history { "history" } else { "compact" });
+                    let options = restore::Options { history, ..into_badger(&paths, &dest) };
+                    let restored = restore::run(options, Progress::new()).await;
+                    let restored = restored.unwrap_or_else(|error| panic!("{about}: {error}"));
+                    assert_eq!((restored.engine, restored.store_id.len()), ("badger", 32), "{about}");
+                    assert_eq!(restored.last_version, number(loaded, "max_version"), "{about}");
+                    let mut damage = Vec::new();
+                    let scratch = Scratch::new(place.path());
+                    let checked = unlocked(|| {
+                        badger::check(&dest, now, &scratch, &Progress::new(), &mut |one| damage.push(one))
+                    });
+                    let checked = checked.unwrap();
+                    assert!(damage.is_empty(), "{about}: {damage:?}");
+                    assert_eq!(
+                        (checked.entries, checked.max_version),
+                        (restored.entries, restored.last_version)
+                    );
+                    if history {
+                        let found = [false, true].map(|history| digest_of_directory(&dest, now, history).0);
+                        let expected = ["digest", "history_digest"].map(|name| text(loaded, name));
+                        assert_eq!(found.each_ref().map(String::as_str), expected, "{about}");
+                    } else {
+                        let later = u64::MAX / 2;
+                        let live = digest_of_directory(&dest, later, false).0;
+                        assert_eq!(live, digest_at(&paths, later, false).await.unwrap(), "{about}");
+                    }
+                }
+            }
+        }
     });
 }
 

@@ -6,6 +6,8 @@ mod beside;
 mod crash;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.
 mod damage;
+/// Badger directories that restore makes: from chains and from datastores, over others and beside nodes.
+mod directories;
 /// The door to the disk and the pair of segment and manifest, killed at every step.
 mod durable;
 /// Every kind of error has an example whose exact text is known.
@@ -18,6 +20,8 @@ mod fuzz;
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.
 mod layers;
+/// Badger directories that a node may have open: golden ones, staging that fills up, what may not be read.
+mod live;
 /// Any source into any sink, and many sources into one.
 mod pairs;
 /// What the tests of backup, verify and restore share.

@@ -1,6 +1,7 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
 use evbackup::backup::{self, Backup, Origin, Output, Since};
+use evbackup::badger::{Directory, ReadOptions};
 use evbackup::base::progress::Progress;
 use evbackup::entry::{Datastore, OwnedEntry, Source};
 use evbackup::error::Result;
@@ -19,6 +20,10 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
+}
+
+pub(super) fn into_badger(paths: &[PathBuf], dest: &Path) -> restore::Options {
+    restore::Options { engine: None, ..into_rocksdb(paths, dest) }
 }
 
 pub(super) fn into_rocksdb(paths: &[PathBuf], dest: &Path) -> restore::Options {
@@ -44,6 +49,15 @@ pub(super) fn digest_of_store(path: &Path, now: u64, history: bool) -> (String, 
     let store = unlocked(|| Store::open(path)).unwrap();
     let snapshot = store.snapshot().unwrap();
     let mut source = snapshot.source(0).unwrap();
+    take_digest(&mut *source, Scope { at: u64::MAX, now, history }, &Progress::new()).unwrap()
+}
+
+/// Digest and count of a Badger directory that no node has, and its id.
+pub(super) fn digest_of_directory(path: &Path, now: u64, history: bool) -> (String, u64) {
+    let options = ReadOptions { offline: true, ..ReadOptions::default() };
+    let directory = unlocked(|| Directory::open(path, options.clone())).unwrap();
+    let snapshot = directory.snapshot().unwrap();
+    let mut source = snapshot.everything().unwrap();
     take_digest(&mut *source, Scope { at: u64::MAX, now, history }, &Progress::new()).unwrap()
 }
 

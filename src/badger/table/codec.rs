@@ -197,11 +197,11 @@ mod tests {
     #[test]
     fn a_frame_that_does_not_say_how_long_it_is_can_be_read() {
         let mut writer = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-        std::io::Write::write_all(&mut writer, &[9; 100_000]).unwrap();
+        std::io::Write::write_all(&mut writer, &vec![9; 100_000]).unwrap();
         let stored = writer.finish().unwrap();
         let mut to = Vec::new();
         Compression::Zstd.decompress(&stored, 100_000, &mut to).unwrap();
-        assert_eq!(to, [9; 100_000]);
+        assert_eq!(to, vec![9; 100_000]);
         let error = Compression::Zstd.decompress(&stored, 99_999, &mut to).unwrap_err();
         assert_eq!(error.code(), "damaged");
     }

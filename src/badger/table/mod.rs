@@ -22,7 +22,7 @@ pub(super) mod reader;
 mod tests;
 mod walk;
 
-pub(super) use builder::{Builder, Options as BuilderOptions, TableFacts};
+pub(super) use builder::{Builder, Options as BuilderOptions};
 pub(super) use codec::Compression;
 pub(super) use reader::Table;
 pub(super) use walk::Walk;

@@ -53,6 +53,12 @@ pub fn look(dir: &Path) -> Result<Look> {
 }
 
 impl Look {
+    /// All that is in it.
+    #[cfg(test)]
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// The newest value of a key, if it has one.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let entry = self.view.get(key, u64::MAX)?;

@@ -19,6 +19,8 @@
 
 mod look;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod values;
 
 pub use look::{Look, look};
@@ -36,10 +38,17 @@ use crate::error::{Error, Result};
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use tables::Tables;
-use values::{FILE_BYTES, Values};
+use values::Values;
 
 /// `ValueThreshold`: so many bytes and more go to a value log. Badger's default, and ev-node's.
 pub const VALUE_THRESHOLD: usize = 1 << 20;
+
+/// A table is ended at the next user key when its blocks have so many bytes: 0.95 of the 64 MiB that Badger's own stream writer aims at.
+const TABLE_BYTES: u64 = 61 << 20;
+/// `ValueLogFileSize`: a value log is ended before a record with which it would be longer. Also the longest value that Badger takes.
+const FILE_BYTES: u64 = (1 << 30) - 1;
+/// `ValueLogMaxEntries`.
+const FILE_ENTRIES: u64 = 1_000_000;
 
 /// The key of the tombstone that carries the highest version where there was never an entry. It hides nothing.
 const NO_KEY: &[u8] = b"/evbackup";
@@ -83,6 +92,20 @@ pub struct Built {
     pub value_logs: u64,
 }
 
+/// When a file is ended and the next one begun. Tests have smaller ones.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    table_bytes: u64,
+    log_bytes: u64,
+    log_entries: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { table_bytes: TABLE_BYTES, log_bytes: FILE_BYTES, log_entries: FILE_ENTRIES }
+    }
+}
+
 /// Fills a fresh directory: a [`Sink`] whose files are a Badger directory when [`finish_with`](Writer::finish_with) returns.
 ///
 /// The directory is none until then; the caller makes it beside the target, and removes it or swaps it in.
@@ -116,7 +139,10 @@ enum State {
 impl Writer {
     /// Begins in `dir`, which is empty.
     pub fn create(dir: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
-        let dir = dir.as_ref();
+        Self::with_limits(dir.as_ref(), options, Limits::default())
+    }
+
+    fn with_limits(dir: &Path, options: WriterOptions, limits: Limits) -> Result<Self> {
         let mut names =
             std::fs::read_dir(dir).map_err(|error| Error::from_io(error, "look into the directory", dir))?;
         if names.next().is_some() {
@@ -125,8 +151,8 @@ impl Writer {
         Ok(Self {
             dir: dir.to_owned(),
             options,
-            tables: Tables::new(dir),
-            values: Values::new(dir),
+            tables: Tables::new(dir, limits.table_bytes),
+            values: Values::new(dir, limits),
             key: Vec::new(),
             version: None,
             state: State::Begun,

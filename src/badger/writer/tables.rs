@@ -10,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{JoinHandle, spawn};
 
-/// A table is ended at the next user key when its blocks have so many bytes: 0.95 of the 64 MiB that Badger's own stream writer aims at.
-const TABLE_BYTES: u64 = 61 << 20;
 /// The last of Badger's levels: nothing is below, so a lookup ends there and compaction has nothing to do.
 const LAST_LEVEL: u8 = 6;
 
@@ -23,6 +21,7 @@ const BATCHES: usize = 16;
 /// A row of tables in one directory.
 pub(super) struct Tables {
     dir: PathBuf,
+    table_bytes: u64,
     batch: Batch,
     /// Batches that have not come back.
     away: usize,
@@ -52,9 +51,9 @@ pub(super) struct Made {
 }
 
 impl Tables {
-    /// Into `dir`, in which none are.
-    pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), batch: Batch::default(), away: 0, filler: None }
+    /// Into `dir`, in which none are; each is ended at the next user key when its blocks have so many bytes.
+    pub(super) fn new(dir: &Path, table_bytes: u64) -> Self {
+        Self { dir: dir.to_owned(), table_bytes, batch: Batch::default(), away: 0, filler: None }
     }
 
     /// Appends an entry; its internal key is above all before it. `begins`: no entry before has its user key.
@@ -97,7 +96,7 @@ impl Tables {
     }
 
     fn send(&mut self, handover: Handover) -> Result<()> {
-        let filler = self.filler.get_or_insert_with(|| Filler::start(&self.dir));
+        let filler = self.filler.get_or_insert_with(|| Filler::start(&self.dir, self.table_bytes));
         if filler.batches.send(handover).is_err() { Err(self.ended()) } else { Ok(()) }
     }
 
@@ -131,10 +130,17 @@ impl Drop for Tables {
 }
 
 impl Filler {
-    fn start(dir: &Path) -> Self {
+    fn start(dir: &Path, table_bytes: u64) -> Self {
         let (batches, handed) = sync_channel(BATCHES);
         let (back, empty) = channel();
-        let row = Row { dir: dir.to_owned(), open: None, closing: None, next: 1, made: Made::default() };
+        let row = Row {
+            dir: dir.to_owned(),
+            table_bytes,
+            open: None,
+            closing: None,
+            next: 1,
+            made: Made::default(),
+        };
         Self { batches, empty, thread: spawn(move || row.fill(&handed, &back)) }
     }
 }
@@ -195,6 +201,7 @@ impl Batch {
 /// The filling side.
 struct Row {
     dir: PathBuf,
+    table_bytes: u64,
     open: Option<Table>,
     /// The table before, on its way to the disk while the next one is filled.
     closing: Option<JoinHandle<Result<()>>>,
@@ -232,7 +239,8 @@ impl Row {
     }
 
     fn put(&mut self, internal: &[u8], value: &Value<'_>, packed: &Packed) -> Result<()> {
-        let full = |table: &Table| packed.begins && table.builder.stored_bytes() >= TABLE_BYTES;
+        let table_bytes = self.table_bytes;
+        let full = |table: &Table| packed.begins && table.builder.stored_bytes() >= table_bytes;
         if self.open.as_ref().is_some_and(full)
             && let Some(table) = self.open.take()
         {
@@ -298,14 +306,14 @@ mod tests {
     #[test]
     fn what_goes_wrong_on_the_other_thread_is_told_here() {
         let folder = tempfile::tempdir().unwrap();
-        let mut tables = Tables::new(folder.path());
+        let mut tables = Tables::new(folder.path(), 1 << 20);
         for number in [2, 1] {
             tables.put(&internal(number), true, &Value::default(), 0).unwrap();
         }
         let error = tables.finish(0).unwrap_err();
         assert_eq!(error.path(), Some(&*folder.path().join("000001.sst")), "{error}");
 
-        let mut tables = Tables::new(&folder.path().join("nowhere"));
+        let mut tables = Tables::new(&folder.path().join("nowhere"), 1 << 20);
         let value = Value { bytes: &[0; 1000], ..Value::default() };
         let error =
             (0..1_000_000).try_for_each(|number| tables.put(&internal(number), true, &value, 0)).unwrap_err();

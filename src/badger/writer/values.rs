@@ -1,24 +1,21 @@
 //! The value logs of a fresh directory: what Badger keeps beside its tables.
 
-use crate::badger::log::{HEADER, put_header};
+use super::Limits;
+use crate::badger::log::{HEADER, Record, put_head, put_header};
 use crate::badger::meta::Pointer;
 use crate::base::checksum::crc32c;
-use crate::base::cursor::put_uvarint;
 use crate::base::durable::GrowingFile;
 use crate::entry::{Entry, META_KEPT};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// `ValueLogFileSize`: a file is ended before a record with which it would be longer. Also the longest value that Badger takes.
-pub(super) const FILE_BYTES: u64 = (1 << 30) - 1;
-/// `ValueLogMaxEntries`.
-const FILE_ENTRIES: u64 = 1_000_000;
 /// Smaller values are gathered before they are written.
 const GATHER: usize = 256 << 10;
 
 /// A row of value logs in one directory.
 pub(super) struct Values {
     dir: PathBuf,
+    limits: Limits,
     open: Option<Log>,
     last: u32,
     bytes: u64,
@@ -34,17 +31,17 @@ struct Log {
 
 impl Values {
     /// Into `dir`, in which none are.
-    pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), open: None, last: 0, bytes: 0 }
+    pub(super) fn new(dir: &Path, limits: Limits) -> Self {
+        Self { dir: dir.to_owned(), limits, open: None, last: 0, bytes: 0 }
     }
 
     /// Appends the value of an entry under its internal key.
     pub(super) fn put(&mut self, internal: &[u8], entry: &Entry<'_>) -> Result<Pointer> {
-        let mut head = vec![entry.meta & META_KEPT, entry.user_meta];
-        put_uvarint(&mut head, internal.len() as u64);
-        put_uvarint(&mut head, entry.value.len() as u64);
-        put_uvarint(&mut head, entry.expires_at);
-        head.extend_from_slice(internal);
+        let (meta, user_meta, expires_at) = (entry.meta & META_KEPT, entry.user_meta, entry.expires_at);
+        let record = Record { key: internal, meta, user_meta, expires_at, value: entry.value };
+        // The value itself is written from where it is.
+        let mut head = Vec::new();
+        put_head(&mut head, &record);
         let crc = crc32c(crc32c(0, &head), entry.value).to_be_bytes();
         let len = (head.len() + entry.value.len() + crc.len()) as u64;
         let log = self.log_for(len)?;
@@ -64,7 +61,8 @@ impl Values {
 
     /// The log that has room for a record of `len` bytes.
     fn log_for(&mut self, len: u64) -> Result<&mut Log> {
-        let full = |log: &Log| log.entries >= FILE_ENTRIES || (log.entries > 0 && log.at + len > FILE_BYTES);
+        let Limits { log_bytes, log_entries, .. } = self.limits;
+        let full = |log: &Log| log.entries >= log_entries || (log.entries > 0 && log.at + len > log_bytes);
         if self.open.as_ref().is_some_and(full) {
             self.close()?;
         }

@@ -33,7 +33,9 @@ fn prepare(verb: Verb, scene: &Scene) -> (usize, Vec<PathBuf>) {
     let out = scene.path().join("out");
     match verb {
         Verb::Backup => remove_segment(scene.path()),
-        Verb::Restore if store(scene.path()).exists() => remove_tree(&store(scene.path())).unwrap(),
+        Verb::Restore | Verb::Directory if store(scene.path()).exists() => {
+            remove_tree(&store(scene.path())).unwrap()
+        }
         Verb::Apply => {
             if store(scene.path()).exists() {
                 remove_tree(&store(scene.path())).unwrap();

@@ -173,7 +173,9 @@ fn kill(verb: Verb, hits: u32, scene: &Scene, way: &mut dyn Way) {
         }
         if row.kills.is_multiple_of(2) {
             // Nothing else may be replaced by what is there already.
-            if found == from || [Verb::BackupOver, Verb::RestoreRemove, Verb::Apply].contains(&verb) {
+            if found == from
+                || [Verb::BackupOver, Verb::RestoreRemove, Verb::DirectoryRemove, Verb::Apply].contains(&verb)
+            {
                 let address = scene.address(to.min(1));
                 let next = unlocked(|| block_on(run(verb, scene.path(), &address, &paths, Progress::new())));
                 next.unwrap_or_else(|error| panic!("{verb:?} after a kill in {phase}: {error:?}"));
@@ -315,6 +317,14 @@ fn a_restore_killed_at_any_moment_is_nothing_the_old_store_or_the_new_one() {
     kill(Verb::Restore, 50, &scene, &mut Stores { fresh: true });
     kill(Verb::RestoreKeep, 50, &scene, &mut Stores { fresh: false });
     kill(Verb::RestoreRemove, 50, &scene, &mut Stores { fresh: false });
+}
+
+#[test]
+fn a_badger_directory_killed_at_any_moment_is_none_the_old_one_or_the_new_one() {
+    let scene = Scene::new(2);
+    kill(Verb::Directory, 50, &scene, &mut Stores { fresh: true });
+    kill(Verb::DirectoryKeep, 50, &scene, &mut Stores { fresh: false });
+    kill(Verb::DirectoryRemove, 50, &scene, &mut Stores { fresh: false });
 }
 
 #[test]
