@@ -179,8 +179,7 @@ pub(super) struct Coefficients {
     seed: [u8; 32],
     counter: u64,
     /// What is left of the last block.
-    left: [u8; 16],
-    has_left: bool,
+    left: Option<[u8; 16]>,
 }
 
 impl Coefficients {
@@ -188,7 +187,7 @@ impl Coefficients {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::io(format!("cannot get random numbers: {error}")).caused_by(error))?;
-        Ok(Self { seed, counter: 0, left: [0; 16], has_left: false })
+        Ok(Self { seed, counter: 0, left: None })
     }
 
     fn block(&mut self) -> [u8; 32] {
@@ -217,15 +216,13 @@ impl TryRng for Coefficients {
 
     fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), Infallible> {
         for part in to.chunks_mut(16) {
-            if !self.has_left {
+            let half = self.left.take().unwrap_or_else(|| {
                 let block = self.block();
                 let (one, other) = block.split_at(16);
-                self.left.copy_from_slice(other);
-                part.iter_mut().zip(one).for_each(|(to, byte)| *to = *byte);
-            } else {
-                part.iter_mut().zip(self.left).for_each(|(to, byte)| *to = byte);
-            }
-            self.has_left = !self.has_left;
+                self.left = other.try_into().ok();
+                one.try_into().unwrap_or_default()
+            });
+            part.iter_mut().zip::<[u8; 16]>(half).for_each(|(to, byte)| *to = byte);
         }
         Ok(())
     }
