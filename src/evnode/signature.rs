@@ -128,6 +128,11 @@ impl Batch {
         self.signed.len()
     }
 
+    /// Bytes held for them.
+    pub(super) fn bytes(&self) -> usize {
+        self.headers.len()
+    }
+
     /// Verifies all of them at once, and one by one only if that fails.
     pub(super) fn verify(&self, first: Payload, coefficients: &mut Coefficients) -> Verdict {
         let mut all = Verifier::new();

@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 
 /// Signatures in one batch: twice as many would be a few percent quicker, and twice as many to try one by one.
 const BATCH: usize = 512;
+/// Bytes of headers in one batch. A header has some 200.
+const BATCH_BYTES: usize = 1 << 20;
 /// Forged heights that are kept; more are counted.
 const KEPT: usize = 1 << 20;
 
@@ -77,8 +79,16 @@ impl Crew {
         key: [u8; 32],
         signature: [u8; 64],
     ) -> Result<()> {
+        if header.len() > BATCH_BYTES {
+            // So large a one waits for nobody: memory holds one of them at a time.
+            let mut alone = Batch::default();
+            alone.push(height, header, key, signature);
+            self.shared.verify(&alone, &mut Coefficients::new()?);
+            return Ok(());
+        }
         self.batch.push(height, header, key, signature);
-        if self.batch.len() >= BATCH { self.send() } else { Ok(()) }
+        let full = self.batch.len() >= BATCH || self.batch.bytes() >= BATCH_BYTES;
+        if full { self.send() } else { Ok(()) }
     }
 
     fn send(&mut self) -> Result<()> {
