@@ -56,15 +56,15 @@ def _round(folder: Path, blocks: int, tell: Callable[[str], object]) -> dict[str
 
     report = verify([full, increment]).raise_for_findings()
     tell(f"6. proven: {report._short()}")
-    restored = restore([full, increment], copy, engine="rocksdb")
-    tell(f"7. restored: {restored._short()}")
+    restored = restore([full, increment], copy)
+    tell(f"7. restored as a node's directory: {restored._short()}")
     found = {"node": digest(node), "restored": digest(copy)}
 
     stepwise = folder / "stepwise"
     restore(full, stepwise, engine="rocksdb")
     applied = apply(increment, stepwise)
     found["stepwise"] = digest(stepwise)
-    tell(f"8. the increment applied to a restored full backup: {applied._short()}")
+    tell(f"8. the increment applied to a full backup in a store: {applied._short()}")
     if len(set(found.values())) != 1:
         raise MismatchError(f"expected one digest, found {found}")
     tell(f"9. the same data in all three: {found['node']}")

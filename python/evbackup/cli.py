@@ -386,7 +386,7 @@ def verify(
 @_home
 @_database
 @_reading
-@click.option("--max-rate", type=Rate(), help="Copy at most this fast: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_quiet
 @_json
 def restore(

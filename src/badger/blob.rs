@@ -51,6 +51,14 @@ impl Blob {
         Self { len: about.len, bytes: Bytes::Named(about), path: Arc::new(path.to_owned()) }
     }
 
+    /// The file that is at `path` now, which is opened when it is read: for files of which there may be many.
+    pub(super) fn at(path: &Path) -> Result<Self> {
+        match Identity::at(path)? {
+            Some(about) => Ok(Self::named(path, about)),
+            None => Self::open(path),
+        }
+    }
+
     /// The value log at `path`, which is opened when it is read. It may be appended to and cut behind what was written, so only the
     /// file must be this one.
     pub(super) fn named_log(path: &Path, about: Identity) -> Self {

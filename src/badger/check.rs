@@ -162,7 +162,7 @@ impl Check<'_> {
                 self.tell(Part::Manifest, Error::damaged(what).at_path(&path), None)?;
             }
             self.done.tables += 1;
-            let opened = Blob::open(&path).and_then(|blob| Table::open_leniently(blob, info.compression));
+            let opened = Blob::at(&path).and_then(|blob| Table::open_leniently(blob, info.compression));
             let table = match opened {
                 // The walk meets the damage of the last block again.
                 Ok((table, _)) => table,
@@ -242,8 +242,8 @@ impl Check<'_> {
                 match Pointer::read(value.bytes) {
                     Ok(pointer) => {
                         let end = u64::from(pointer.offset) + u64::from(pointer.len);
-                        let pointed = self.pointed.entry(pointer.fid).or_default();
-                        *pointed = end.max(*pointed);
+                        let most = self.pointed.entry(pointer.fid).or_default();
+                        *most = end.max(*most);
                     }
                     Err(error) => {
                         sound = false;
@@ -316,14 +316,15 @@ impl Check<'_> {
                 Err(error) => self.tell(Part::ValueLog, error, None)?,
             }
         }
-        let view = View::new(std::mem::take(&mut self.tables), Vlogs::new(self.directory, files), now);
+        let vlogs = Vlogs::new(self.directory, files);
+        let view = View::new(std::mem::take(&mut self.tables), vlogs, now);
         let mut entries = view.source(&Span::all(), 0, u64::MAX, Which::All)?;
         let found = &mut *self.found;
-        let mut lost = |key: &[u8], error: Error| {
+        let mut without = |key: &[u8], error: Error| {
             found(Damage { part: Part::Value, error, key: Some(key.to_vec()), harmless: false });
             Ok(())
         };
-        while entries.advance_or(&mut lost)? {
+        while entries.advance_or(&mut without)? {
             self.progress.check()?;
         }
         self.done.dropped = view.dropped();

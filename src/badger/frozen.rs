@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 
-/// A table of listed keys is ended when it is so long: Badger's offsets have 32 bits.
-const TABLE: u64 = 1 << 30;
+/// A table of listed keys is ended when it is so long: its index is read whole.
+const TABLE: u64 = 256 << 20;
 /// Progress is asked once in so many keys.
 const KEYS: u64 = 1024;
 

@@ -26,14 +26,14 @@
 //! Sources: `manifest.go`, `memtable.go`, `levels.go`, `value.go` of Badger v4.5.1; ristretto's `z/file.go` (`MmapFile.Delete`).
 
 use super::blob::Blob;
-use super::manifest::{self, Manifest, TableInfo};
+use super::manifest::{self, Change, Manifest, Record, TableInfo};
 use super::table::{Compression, Table};
 use super::wal::{self, Replayed};
 use crate::base::files::{Identity, open_quietly};
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::error::{Error, Kind, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -111,6 +111,7 @@ pub(super) struct State {
     pub(super) version: u64,
     /// The value logs before anything else was read, and which files they were.
     pub(super) value_logs: BTreeMap<u32, (u64, u64)>,
+    first: Opened,
 }
 
 /// Tables that were opened before: what an index says is needed each time, and does not change while the file is the same.
@@ -151,6 +152,7 @@ pub(super) struct Look<'a> {
 }
 
 /// A MANIFEST that is kept open, so that no other file gets its inode.
+#[derive(Debug)]
 struct Opened {
     file: std::fs::File,
     inode: (u64, u64),
@@ -161,7 +163,8 @@ impl Look<'_> {
     /// Steps 1 to 3.
     pub(super) fn state(&self) -> Result<State, Failure> {
         (self.pause)(Step::Manifest);
-        let value_logs = self.value_logs()?.into_iter().map(|(fid, about)| (fid, about.inode)).collect();
+        let value_logs = self.value_logs()?.into_iter().filter(|(_, about)| about.len > 0);
+        let value_logs = value_logs.map(|(fid, about)| (fid, about.inode)).collect();
         let first = self.manifest()?;
         (self.pause)(Step::Logs);
         let mut memory = Vec::new();
@@ -185,7 +188,7 @@ impl Look<'_> {
         let highest = listed.iter().map(|listed| listed.table.max_version()).max().unwrap_or_default();
         memory.retain(|memory| memory.replayed.max_txn.is_none_or(|version| version > highest));
         let logged = memory.iter().map(|memory| memory.replayed.max_version).max().unwrap_or_default();
-        Ok(State { tables: listed, memory, version: highest.max(logged), value_logs })
+        Ok(State { tables: listed, memory, version: highest.max(logged), value_logs, first })
     }
 
     /// The value logs that are there, and which files they are.
@@ -229,6 +232,44 @@ impl Look<'_> {
 
     /// Step 3: adds to `tables` what memtables have become since.
     fn follow(&self, first: &Opened, tables: &mut BTreeMap<u64, TableInfo>) -> Result<(), Failure> {
+        for record in self.since(first)? {
+            if record.only_deletes() {
+                return gone("tables were dropped");
+            }
+            // Whoever compacts reads its inputs to the end first, so a number that comes again is that of another table.
+            if let Some(id) = record.created().find(|id| tables.contains_key(id)) {
+                return Err(Failure::Gone(format!("table {id} is another one now"), Some(id)));
+            }
+            if let Some((id, info)) = record.flushed() {
+                tables.insert(id, info);
+            }
+        }
+        Ok(())
+    }
+
+    /// Was everything dropped since? That takes the logs of memtables first, and only then says so in the MANIFEST: who looked in between
+    /// saw neither those commits nor that they went.
+    pub(super) fn still(&self, state: &State) -> Result<(), Failure> {
+        if !self.live {
+            return Ok(());
+        }
+        let mut there: BTreeSet<u64> = state.first.manifest.tables.keys().copied().collect();
+        for record in self.since(&state.first)? {
+            for change in &record.changes {
+                match change {
+                    Change::Create(id, _) => there.insert(*id),
+                    Change::Delete(id) => there.remove(id),
+                };
+            }
+            if there.is_empty() && record.only_deletes() {
+                return gone("everything was dropped");
+            }
+        }
+        Ok(())
+    }
+
+    /// What was appended to the MANIFEST since it was read.
+    fn since(&self, first: &Opened) -> Result<Vec<Record>, Failure> {
         let path = self.dir.join("MANIFEST");
         let rewritten = "the MANIFEST was rewritten";
         let followed = self.patiently(|| {
@@ -246,17 +287,7 @@ impl Look<'_> {
         if Identity::at(&path)?.map(|about| about.inode) != Some(Identity::of(&first.file, &path)?.inode) {
             return gone(rewritten);
         }
-        for record in later {
-            if record.only_deletes() {
-                return gone("tables were dropped");
-            }
-            if let Some((id, info)) = record.flushed()
-                && tables.insert(id, info).is_some()
-            {
-                return Err(Failure::Gone(format!("table {id} is another one now"), Some(id)));
-            }
-        }
-        Ok(())
+        Ok(later)
     }
 
     /// What has happened in the memtable of this number; `None` when it has become a table, or has nothing.

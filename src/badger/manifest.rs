@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// No `MANIFEST` that Badger keeps is longer, not for a million tables: it writes a fresh one long before.
-pub(super) const MAX: u64 = 256 << 20;
+pub(super) const MAX: u64 = 64 << 20;
 
 const MAGIC: &[u8; 4] = b"Bdgr";
 const VERSION: u16 = 8;
@@ -57,6 +57,14 @@ impl Record {
             [Change::Create(id, info)] if info.level == 0 => Some((*id, *info)),
             _ => None,
         }
+    }
+
+    /// The tables that it creates.
+    pub(super) fn created(&self) -> impl Iterator<Item = u64> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Create(id, _) => Some(*id),
+            Change::Delete(_) => None,
+        })
     }
 
     /// Tables went and none came: everything was dropped, or a compaction found nothing that lives.

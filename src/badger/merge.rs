@@ -17,6 +17,7 @@ use super::table::Table;
 use super::table::index::Index;
 use super::table::reader::Found;
 use super::vlog::{Lookup, Vlogs};
+use crate::base::progress::Progress;
 use crate::entry::{INTERNAL_PREFIX, META_KEPT, META_VALUE_POINTER, OwnedEntry};
 use crate::error::{Error, Result};
 use std::cmp::{Ordering, Reverse};
@@ -124,6 +125,7 @@ pub(super) struct View {
     max_version: u64,
     dropped: AtomicU64,
     recent: Mutex<VecDeque<Arc<Index>>>,
+    progress: Progress,
 }
 
 impl View {
@@ -151,7 +153,18 @@ impl View {
             }
         }
         let (dropped, recent) = (AtomicU64::new(0), Mutex::default());
-        Self { runs, vlogs, now, max_version, dropped, recent }
+        Self { runs, vlogs, now, max_version, dropped, recent, progress: Progress::new() }
+    }
+
+    /// The same, for a caller who may want it no more: a walk asks even where it finds nothing to yield.
+    pub(super) fn watched(mut self, progress: &Progress) -> Self {
+        self.progress = progress.clone();
+        self
+    }
+
+    /// Does the caller still want it?
+    pub(super) fn check(&self) -> Result<()> {
+        self.progress.check()
     }
 
     /// The highest version that a table's index knows of.

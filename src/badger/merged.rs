@@ -13,6 +13,8 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ops::{Range, RangeInclusive};
 
+/// The caller is asked once in so many internal keys, or kilobytes of values from value logs.
+const CHECK: usize = 4096;
 /// A buffer for values that is larger is given back before the next value.
 const KEEP: usize = 64 << 20;
 
@@ -121,6 +123,8 @@ pub(super) struct Merged<'a> {
     entry: Head,
     value: Place,
     buffer: Vec<u8>,
+    /// Internal keys, and kilobytes of values, since the caller was asked.
+    passed: usize,
 }
 
 impl<'a> Merged<'a> {
@@ -147,6 +151,7 @@ impl<'a> Merged<'a> {
             entry: Head::default(),
             value: Place::Nowhere,
             buffer: Vec::new(),
+            passed: 0,
         }
     }
 
@@ -245,6 +250,11 @@ impl<'a> Merged<'a> {
     /// Goes to the next entry, past those that a reader sees and whose value is nowhere: `lost` is told their keys.
     pub(super) fn advance_or(&mut self, lost: Lost<'_>) -> Result<bool> {
         while self.next_group()? {
+            self.passed += 1;
+            if self.passed >= CHECK {
+                self.passed = 0;
+                self.view.check()?;
+            }
             match self.take(lost)? {
                 Taken::Yes => return Ok(true),
                 Taken::No => {}
@@ -320,6 +330,7 @@ impl<'a> Merged<'a> {
             let pointer = Pointer::read(value.bytes).map_err(|error| walk.blame(&error))?;
             match self.view.vlogs().read(pointer, walk.key(), &mut self.buffer)? {
                 Lookup::Value(place) => {
+                    self.passed += place.len() >> 10;
                     self.value = Place::Buffer(place);
                     return Ok(None);
                 }

@@ -303,11 +303,21 @@ impl Node {
 
     /// `DB.DropAll`.
     pub(super) fn drop_all(&mut self) {
-        let changes: Vec<_> = self.tables.keys().map(|id| Change::Delete(*id)).collect();
+        self.drop_logs();
+        self.drop_tables();
+    }
+
+    /// The first half of `DB.DropAll`: nothing says yet that it happens.
+    pub(super) fn drop_logs(&mut self) {
         for memory in std::mem::take(&mut self.memory) {
             self.remove(&format!("{:05}.mem", memory.fid));
         }
         self.let_go();
+    }
+
+    /// The second half.
+    pub(super) fn drop_tables(&mut self) {
+        let changes: Vec<_> = self.tables.keys().map(|id| Change::Delete(*id)).collect();
         if !changes.is_empty() {
             self.append_manifest(&changes);
         }

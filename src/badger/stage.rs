@@ -14,13 +14,17 @@ use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::error::{Error, Result};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What is copied between two looks at the clock and at the caller.
 const PIECE: usize = 1 << 20;
+/// What must stay free where the node writes, too: it maps files with holes, and where it cannot fill one the kernel ends it (SIGBUS).
+const RESERVE: u64 = 1 << 30;
+/// The reserve is looked at again each time so many bytes were copied: the node grows meanwhile.
+const RECHECK: u64 = 64 << 20;
 /// Copies begin at multiples of this: what is shared must begin with a block of the file system.
 const ALIGN: u64 = 64 << 10;
 /// A pause is cut into these, so that the caller's word is heard.
@@ -60,18 +64,28 @@ pub(super) struct Stage {
     end: u64,
     /// Does the file system share bytes between the directory's files and this one?
     shares: Option<bool>,
+    /// What must stay free.
+    reserve: u64,
+    /// Bytes copied since the last look at what is free.
+    unchecked: u64,
     pace: Option<Pace>,
     buffer: Vec<u8>,
 }
 
 impl Stage {
-    /// Nothing copied yet. At most `max_rate` bytes per second are read.
-    pub(super) fn new(scratch: &Scratch, max_rate: Option<u64>) -> Result<Self> {
+    /// Nothing of `dir` copied yet. At most `max_rate` bytes per second are read.
+    pub(super) fn new(dir: &Path, scratch: &Scratch, max_rate: Option<u64>) -> Result<Self> {
         let pace = max_rate
             .filter(|rate| *rate > 0)
             .map(|bytes_per_second| Pace { bytes_per_second, due: Instant::now() });
         let file = Arc::new(scratch.file()?);
-        Ok(Self { scratch: scratch.clone(), file, end: 0, shares: None, pace, buffer: Vec::new() })
+        let device = |path: &Path| -> Result<u64> {
+            let about = std::fs::metadata(path).map_err(|error| Error::from_io(error, "look at it", path))?;
+            Ok(about.dev())
+        };
+        let reserve = if device(dir)? == device(scratch.folder())? { RESERVE } else { 0 };
+        let (scratch, shares, buffer) = (scratch.clone(), None, Vec::new());
+        Ok(Self { scratch, file, end: 0, shares, reserve, unchecked: 0, pace, buffer })
     }
 
     /// Do copies of `path` take no time?
@@ -90,7 +104,11 @@ impl Stage {
         if self.shares == Some(true) {
             return Ok(());
         }
-        require_space(self.scratch.folder(), bytes)
+        require_space(self.scratch.folder(), bytes.saturating_add(self.reserve)).map_err(|error| {
+            error.with_hint(
+                "name a staging folder on another file system with room for the directory's tables, or free some: the node must not run short",
+            )
+        })
     }
 
     /// Copies a table: all of it or nothing. `None` when it is not the one that was there, or not all of it any more.
@@ -166,6 +184,11 @@ impl Stage {
                 self.file.write_all_at(piece, base + at).map_err(|error| self.cannot_write(error))?;
                 uncache(from, at, found as u64);
                 at += found as u64;
+                self.unchecked += found as u64;
+                if self.unchecked >= RECHECK {
+                    self.unchecked = 0;
+                    self.require(0)?;
+                }
                 progress.check()?;
                 if let Some(pace) = &mut self.pace {
                     pace.wait(found as u64, progress)?;
@@ -213,7 +236,7 @@ mod tests {
         }
 
         fn stage(&self, max_rate: Option<u64>) -> Stage {
-            Stage::new(&Scratch::new(self.folder.path()), max_rate).unwrap()
+            Stage::new(self.folder.path(), &Scratch::new(self.folder.path()), max_rate).unwrap()
         }
     }
 

@@ -54,15 +54,15 @@ pub(super) fn now() -> u64 {
 struct Copies {
     stage: Stage,
     tables: HashMap<u64, (Identity, Blob)>,
-    /// Value logs that were not the newest one when they were copied: nothing is added to those.
-    value_logs: BTreeMap<u32, ((u64, u64), Blob)>,
+    /// Value logs, and whether each was not the newest one when it was copied: nothing is added to those.
+    value_logs: BTreeMap<u32, ((u64, u64), Blob, bool)>,
 }
 
 impl Taking<'_> {
     /// Attempts it until nothing has vanished in between.
     pub(super) fn run(&self) -> Result<Frozen> {
         let mut copies = Copies {
-            stage: Stage::new(self.scratch, self.max_rate)?,
+            stage: Stage::new(self.dir, self.scratch, self.max_rate)?,
             tables: HashMap::new(),
             value_logs: BTreeMap::new(),
         };
@@ -168,8 +168,9 @@ impl Taking<'_> {
                 pointed.into_iter().filter(|fid| *fid >= first_new || expected.contains(fid)).collect();
         }
         let lost = expected.iter().any(|fid| !logs.contains_key(fid));
+        look.still(&state)?;
         tables.extend(memory_tables(&state));
-        let view = View::new(tables, Vlogs::new(self.dir, logs), now);
+        let view = View::new(tables, Vlogs::new(self.dir, logs), now).watched(self.progress);
         if lost {
             self.check_values(&view, &state)?;
         }
@@ -212,25 +213,19 @@ impl Taking<'_> {
     ) -> Result<BTreeMap<u32, Blob>, Failure> {
         let there = self.look(&|_, _| false).value_logs()?;
         let newest = there.keys().next_back().copied();
+        copies.forget_logs_but(&there);
         let mut found = BTreeMap::new();
         for (fid, about) in there {
             if only.is_some_and(|only| !only.contains(&fid)) || about.len == 0 {
                 continue;
             }
-            match copies.value_logs.remove(&fid) {
-                Some((inode, copy)) if inode == about.inode => {
-                    found.insert(fid, copy.clone());
-                    copies.value_logs.insert(fid, (inode, copy));
-                    continue;
-                }
-                Some((_, copy)) => copies.stage.drop_copy(&copy),
-                None => {}
+            if let Some((_, copy, _)) = copies.value_logs.get(&fid) {
+                found.insert(fid, copy.clone());
+                continue;
             }
             (self.pause)(Step::ValueLog);
             if let Some(copy) = copies.stage.value_log(&value_log(self.dir, fid), self.progress)? {
-                if Some(fid) != newest {
-                    copies.value_logs.insert(fid, (about.inode, copy.clone()));
-                }
+                copies.value_logs.insert(fid, (about.inode, copy.clone(), Some(fid) != newest));
                 found.insert(fid, copy);
             }
         }
@@ -301,7 +296,7 @@ impl Taking<'_> {
         for (fid, about) in look.value_logs()? {
             logs.insert(fid, Blob::named_log(&value_log(self.dir, fid), about));
         }
-        let view = View::new(tables, Vlogs::new(self.dir, logs), frozen.view.now());
+        let view = View::new(tables, Vlogs::new(self.dir, logs), frozen.view.now()).watched(self.progress);
         let mut answers = BTreeMap::new();
         for key in self.need.keys.iter().map(Vec::as_slice).chain([TIP]) {
             answers.insert(key.to_vec(), view.get(key, state.version)?);
@@ -343,6 +338,18 @@ impl Copies {
         let stage = &self.stage;
         self.tables.retain(|id, (about, copy)| {
             let keep = needed.get(id) == Some(about);
+            if !keep {
+                stage.drop_copy(copy);
+            }
+            keep
+        });
+    }
+
+    /// Keeps the copies of value logs that are still the same.
+    fn forget_logs_but(&mut self, there: &BTreeMap<u32, Identity>) {
+        let stage = &self.stage;
+        self.value_logs.retain(|fid, (inode, copy, whole)| {
+            let keep = *whole && there.get(fid).is_some_and(|about| about.inode == *inode);
             if !keep {
                 stage.drop_copy(copy);
             }

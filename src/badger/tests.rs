@@ -299,6 +299,36 @@ fn each_race_gives_a_state_that_was_acknowledged() {
 }
 
 #[test]
+fn what_is_dropped_in_two_steps_is_there_or_not() {
+    let place = in_memory();
+    let node = Arc::new(Mutex::new(Node::start(place.path())));
+    {
+        let mut node = node.lock().unwrap();
+        node.commit(&[(b"a", Some(b"1")), (b"v", Some(&[1; THRESHOLD]))]);
+        node.flush(false);
+        node.rotate_values();
+        node.commit(&[(b"b", Some(b"2"))]);
+    }
+    let (half, dropping) = (Mutex::new(0), node.clone());
+    let pauses = Pauses::new(move |at| {
+        let mut half = half.lock().unwrap();
+        match (at, *half) {
+            (Step::Logs, 0) => dropping.lock().unwrap().drop_logs(),
+            // The tables were copied by now.
+            (Step::ValueLog, 1) => dropping.lock().unwrap().drop_tables(),
+            _ => return,
+        }
+        *half += 1;
+    });
+    let directory = Directory::open(place.path(), ReadOptions { pauses, ..ReadOptions::default() }).unwrap();
+    assert_eq!(
+        everything(&directory).unwrap().1,
+        Live::new(),
+        "neither the table alone nor what was dropped"
+    );
+}
+
+#[test]
 fn a_flushed_log_that_lingers_brings_nothing_back() {
     let place = in_memory();
     let mut node = Node::start(place.path());

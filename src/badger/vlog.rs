@@ -47,11 +47,6 @@ impl Vlogs {
         self.files.get(&fid)
     }
 
-    /// Every file with its number.
-    pub(super) fn files(&self) -> impl Iterator<Item = (u32, &Blob)> {
-        self.files.iter().map(|(fid, blob)| (*fid, blob))
-    }
-
     /// Reads the record that `pointer` names into `to` and holds it against its checksum and the internal key that led to it.
     pub(super) fn read(&self, pointer: Pointer, internal: &[u8], to: &mut Vec<u8>) -> Result<Lookup> {
         let (offset, len) = (u64::from(pointer.offset), u64::from(pointer.len));

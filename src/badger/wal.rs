@@ -350,6 +350,7 @@ impl Chunk {
 mod tests {
     use super::super::log::tests::{blob, vector};
     use super::super::log::{put_header, put_record};
+    use super::super::table::Table;
     use super::*;
 
     /// A log that a test writes as Badger does.
@@ -492,5 +493,35 @@ mod tests {
             let found = replayed(&vec![0; len]).unwrap();
             assert_eq!((found.entries, found.end, found.max_txn), (0, HEADER as u64, None));
         }
+    }
+
+    #[test]
+    fn a_log_becomes_sorted_tables_of_bounded_size_in_which_the_later_entry_counts() {
+        let mut log = Log::new();
+        let value = vec![5; 1 << 20];
+        for version in 1..=40 {
+            let key = format!("k{:02}", version * 7 % 40);
+            log.put(key.as_bytes(), version, META_TXN, &value).commit(version);
+        }
+        // Garbage collection writes again what is there.
+        log.put(b"gc", 3, 0, b"first").put(b"gc", 3, 0, b"second");
+        let blob = blob(&log.0);
+        let (progress, scratch) = (Progress::new(), Scratch::system());
+        let end = replay(&blob, &progress).unwrap().end;
+        let found = tables(&blob, end, &scratch, &progress, &|_, version| version > 2).unwrap();
+        assert_eq!(found.len(), 2);
+        let mut entries = Vec::new();
+        for sorted in found {
+            assert!(sorted.len() < 2 * CHUNK as u64);
+            let mut walk = Table::open(sorted, Compression::None).unwrap().walk().unwrap();
+            while walk.advance().unwrap() {
+                walk.load().unwrap();
+                entries.push((walk.key().to_vec(), walk.value().bytes.to_vec()));
+            }
+        }
+        assert_eq!(entries.len(), 38 + 1);
+        let of_gc: Vec<_> = entries.iter().filter(|(key, _)| key.starts_with(b"gc")).collect();
+        assert_eq!(of_gc.len(), 1);
+        assert_eq!(of_gc[0].1, b"second");
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 /// The keys of the dict that `evbackup.restore` passes; the meaning of each is documented there.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the call")]
 pub(crate) struct Given {
     paths: Vec<PathBuf>,
     dest: PathBuf,

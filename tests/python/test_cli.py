@@ -74,12 +74,10 @@ def test_the_whole_round_in_json(command: Command, tmp_path: Path) -> None:
     segments = (tmp_path / "full.badger", tmp_path / "inc.badger")
     report = json.loads(command("verify", *segments, "--json")[1])
     assert (report["ok"], report["findings"]) == (True, [])
-    plan = json.loads(
-        command("restore", *segments, "--to", tmp_path / "copy", "--engine", "rocksdb", "--dry-run", "--json")[1]
-    )
+    plan = json.loads(command("restore", *segments, "--to", tmp_path / "copy", "--dry-run", "--json")[1])
     assert plan["dry_run"]
-    restored = json.loads(command("restore", *segments, "--to", tmp_path / "copy", "--engine", "rocksdb", "--json")[1])
-    assert restored["complete_height"] == 25
+    restored = json.loads(command("restore", *segments, "--to", tmp_path / "copy", "--history", "--json")[1])
+    assert (restored["engine"], restored["complete_height"]) == ("badger", 25)
     json.loads(command("restore", segments[0], "--to", tmp_path / "step", "--engine", "rocksdb", "--json")[1])
     applied = json.loads(command("apply", segments[1], "--to", tmp_path / "step", "--json")[1])
     assert applied["segments"] == [str(segments[1])]

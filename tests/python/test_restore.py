@@ -1,6 +1,7 @@
 """`restore` and `apply`: whole or not at all."""
 
 import asyncio
+import fcntl
 import os
 import pwd
 from pathlib import Path
@@ -93,6 +94,55 @@ def test_the_owner(full: Backup, tmp_path: Path) -> None:
 def test_an_engine_that_is_none_is_refused(full: Backup, tmp_path: Path) -> None:
     with pytest.raises(evbackup.InvalidArgument, match="engine"):
         evbackup.restore(full, tmp_path / "store", engine="bolt")  # type: ignore[arg-type]
+
+
+def test_a_node_s_directory_is_the_default(chain: list[Backup], tmp_path: Path) -> None:
+    made = evbackup.restore(chain, tmp_path / "db")
+    assert (made.engine, made.complete_height, len(made.store_id)) == ("badger", chain[-1].complete_height, 32)
+    assert entries(made.path) == ["000001.sst", "KEYREGISTRY", "MANIFEST"]
+    assert (made.path / "KEYREGISTRY").read_bytes() == bytes.fromhex(made.store_id) + b"Hello Badger"
+    assert evbackup.digest(made.path) == evbackup.digest(chain)
+    assert not [name for name in entries(tmp_path) if ".part" in name]
+
+
+def test_the_history_is_written_when_it_is_asked_for(chain: list[Backup], tmp_path: Path) -> None:
+    compact = evbackup.restore(chain, tmp_path / "compact")
+    whole = evbackup.restore(chain, tmp_path / "whole", history=True)
+    assert whole.entries > compact.entries
+    assert whole.last_version == compact.last_version
+    assert evbackup.digest(whole.path) == evbackup.digest(compact.path)
+    assert evbackup.digest(whole.path, history=True) == evbackup.digest(chain, history=True)
+
+
+def test_a_datastore_is_a_source_too(chain: list[Backup], tmp_path: Path) -> None:
+    store = evbackup.restore(chain, tmp_path / "store", engine="rocksdb").path
+    directory = evbackup.restore(store, tmp_path / "directory")
+    back = asyncio.run(evbackup.restore_async(directory.path, tmp_path / "back", engine="rocksdb", offline=True))
+    assert directory.segments == (store,)
+    assert evbackup.digest(back.path) == evbackup.digest(directory.path) == evbackup.digest(store)
+    with pytest.raises(evbackup.InvalidArgument, match="directory among others"):
+        evbackup.restore([store, tmp_path / "full.badger"], tmp_path / "no")
+
+
+def test_a_node_that_runs_keeps_its_directory(full: Backup, tmp_path: Path) -> None:
+    target = tmp_path / "db"
+    evbackup.restore(full, target)
+    with pytest.raises(evbackup.ExistsError):
+        evbackup.restore(full, target)
+    held = os.open(target, os.O_RDONLY)
+    try:
+        # As Badger holds it.
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(evbackup.LockedError):
+            evbackup.restore(full, target, overwrite=True)
+        with pytest.raises(evbackup.LockedError):
+            evbackup.restore(target, tmp_path / "copy", offline=True)
+    finally:
+        os.close(held)
+    assert entries(tmp_path) == ["db"]
+    with pytest.raises(evbackup.ExistsError, match="of engine rocksdb, found one of badger"):
+        evbackup.restore(full, target, engine="rocksdb", overwrite=True)
+    assert evbackup.restore(full, target, overwrite=True).replaced is not None
 
 
 def test_increments_are_applied(chain: list[Backup], tmp_path: Path) -> None:

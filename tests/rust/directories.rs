@@ -101,7 +101,7 @@ fn a_torn_chain_is_cut_where_it_is_complete_and_no_version_comes_twice() {
     assert_eq!((taken.complete_version, taken.last_version), (8, 12));
     for history in [false, true] {
         let dest = folder.path().join(format!("{history}"));
-        let options = restore::Options { history, ..into_badger(&[torn.clone()], &dest) };
+        let options = restore::Options { history, ..into_badger(std::slice::from_ref(&torn), &dest) };
         let made = restored(&options).unwrap();
         assert_eq!((made.complete_version, made.last_version, made.tip_height), (8, 12, 8));
         let note = "they are left out: a Badger directory would show them";
@@ -151,7 +151,7 @@ fn what_badger_opens_is_a_directory_and_a_file_called_manifest_is_not() {
     // All that Badger needs, and what it makes of it is an empty database.
     put(&path("minimal/MANIFEST"), b"Bdgr\0\0\0\x08\0\0\0\0\0\0\0\0");
     put(&path("other/MANIFEST"), b"Implementation-Title: precious\n");
-    let error = restored(&over(into_badger(&[full.clone()], &path("other")))).unwrap_err();
+    let error = restored(&over(into_badger(std::slice::from_ref(&full), &path("other")))).unwrap_err();
     assert_eq!(error.kind(), Kind::Exists);
     assert_eq!(names(&path("other")), ["MANIFEST"]);
     let made = restored(&over(into_badger(&[full], &path("minimal")))).unwrap();
@@ -210,7 +210,7 @@ fn segments_that_badger_made_are_not_sorted() {
     for (folder, paper) in super::golden::cases() {
         for segment in paper["segments"].as_array().unwrap() {
             let path = folder.join(segment["file"].as_str().unwrap());
-            let mut chain = Chain::open(&[path.clone()], None).unwrap();
+            let mut chain = Chain::open(std::slice::from_ref(&path), None).unwrap();
             chain.check(Level::Full, false, &Progress::new()).unwrap();
             let mut source = chain.source(&nowhere, 1, &Progress::new()).unwrap();
             let entries = drain(&mut *source).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -45,7 +45,7 @@ async fn examples(folder: &Path) -> Vec<(Kind, Error, &'static str)> {
     listen.token = Some("secret".into());
     let guarded = evbackup::serve::run(evbackup::serve::Options {
         path: path("store"),
-        reading: Default::default(),
+        reading: evbackup::badger::ReadOptions::default(),
         listen,
     })
     .await

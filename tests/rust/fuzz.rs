@@ -1,5 +1,7 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
+/// The files of a Badger directory.
+mod directory;
 /// The bytes of a reply on the wire: decoded, and through the client.
 mod message;
 /// Changes bytes, runs a target on them for a while, and keeps what was new.
@@ -20,13 +22,17 @@ struct Target {
     seeds: fn() -> Vec<Vec<u8>>,
 }
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 10] = [
     Target { name: "stream", run: parse::stream, seeds: parse::stream_seeds },
     Target { name: "manifest", run: parse::manifest, seeds: parse::manifest_seeds },
     Target { name: "keys", run: parse::keys, seeds: parse::keys_seeds },
     Target { name: "request", run: parse::request, seeds: parse::request_seeds },
     Target { name: "message", run: message::decoded, seeds: message::seeds },
     Target { name: "reply", run: message::through_the_client, seeds: message::reply_seeds },
+    Target { name: "badger-manifest", run: directory::manifest, seeds: directory::manifest_seeds },
+    Target { name: "badger-table", run: directory::table, seeds: directory::table_seeds },
+    Target { name: "badger-log", run: directory::log, seeds: directory::log_seeds },
+    Target { name: "badger-value-log", run: directory::value_log, seeds: directory::value_log_seeds },
 ];
 
 fn target(name: &str) -> &'static Target {
@@ -84,4 +90,28 @@ fn fuzz_message() {
 #[ignore = "make fuzz"]
 fn fuzz_reply() {
     Fuzz::new(target("reply")).run_as_told();
+}
+
+#[test]
+#[ignore = "make fuzz"]
+fn fuzz_badger_manifest() {
+    Fuzz::new(target("badger-manifest")).run_as_told();
+}
+
+#[test]
+#[ignore = "make fuzz"]
+fn fuzz_badger_table() {
+    Fuzz::new(target("badger-table")).run_as_told();
+}
+
+#[test]
+#[ignore = "make fuzz"]
+fn fuzz_badger_log() {
+    Fuzz::new(target("badger-log")).run_as_told();
+}
+
+#[test]
+#[ignore = "make fuzz"]
+fn fuzz_badger_value_log() {
+    Fuzz::new(target("badger-value-log")).run_as_told();
 }

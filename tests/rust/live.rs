@@ -178,7 +178,7 @@ fn copies_have_no_names_and_are_gone_afterwards() {
 #[test]
 fn a_staging_disk_that_is_too_small_is_known_before_and_one_that_fills_up_is_said() {
     let (_folder, db, staging) = scene();
-    let Some(_small) = mounted(&staging, &["-t", "tmpfs", "-o", "size=512k", "tmpfs"]) else { return };
+    let Some(small) = mounted(&staging, &["-t", "tmpfs", "-o", "size=512k", "tmpfs"]) else { return };
     let looked = std::sync::Arc::new(Mutex::new(false));
     let copying = looked.clone();
     let pauses = Pauses::new(move |step: Step| *copying.lock().unwrap() |= step == Step::Table);
@@ -186,7 +186,7 @@ fn a_staging_disk_that_is_too_small_is_known_before_and_one_that_fills_up_is_sai
     assert_eq!((error.kind(), error.path()), (Kind::NoSpace, Some(&*staging)), "{error}");
     assert!(!*looked.lock().unwrap(), "something was copied");
     assert!(names(&staging).is_empty());
-    drop(_small);
+    drop(small);
     let Some(_filled) = mounted(&staging, &["-t", "tmpfs", "-o", "size=64m", "tmpfs"]) else { return };
     let filler = staging.join("filler");
     let pauses = Pauses::new(move |step: Step| {

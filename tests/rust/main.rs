@@ -1,5 +1,7 @@
 //! The one integration test binary: each module says what belongs in it.
 
+/// Badger directories: what real Badger wrote, read to the entry and checked; damaged everywhere.
+mod badger;
 /// Increments of a datastore that prunes, purges and gives its versions out again, against a model of it.
 mod beside;
 /// Verbs killed and dropped at random moments.

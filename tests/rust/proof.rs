@@ -110,7 +110,13 @@ pub(super) async fn serve_store(path: &Path) -> Server {
 }
 
 pub(super) async fn serve_listen(path: &Path, listen: Listen) -> Server {
-    serve::run(serve::Options { path: path.to_owned(), reading: Default::default(), listen }).await.unwrap()
+    serve::run(serve::Options {
+        path: path.to_owned(),
+        reading: evbackup::badger::ReadOptions::default(),
+        listen,
+    })
+    .await
+    .unwrap()
 }
 
 pub(super) fn at(server: &Server) -> Origin {

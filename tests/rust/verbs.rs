@@ -18,7 +18,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 async fn server(path: &Path) -> Server {
     serve::run(serve::Options {
         path: path.to_owned(),
-        reading: Default::default(),
+        reading: evbackup::badger::ReadOptions::default(),
         listen: Listen::new("127.0.0.1:0"),
     })
     .await
@@ -231,8 +231,9 @@ fn inspect_tells_a_segment_from_a_store() {
         let path = |name: &str| folder.path().join(name);
         sample::create(&path("node"), 10, Shape::default()).unwrap();
         take(&Origin::datastore(path("node")), &path("full"), Since::Version(0)).await.unwrap();
-        let look =
-            async |name: &str| inspect::run(path(name), Default::default(), Progress::new()).await.unwrap();
+        let look = async |name: &str| {
+            inspect::run(path(name), evbackup::badger::ReadOptions::default(), Progress::new()).await.unwrap()
+        };
         let inspect::Inspected::Datastore(store) = look("node").await else { panic!("a store") };
         assert_eq!((store.engine, store.tip_height, store.pinned_version), ("rocksdb", 10, 10));
         let inspect::Inspected::Segment(segment) = look("full").await else { panic!("a segment") };

@@ -56,6 +56,8 @@ pub(in crate::badger) struct Builder<W> {
     stored: Vec<u8>,
     /// Where the next stored block begins.
     at: u64,
+    /// Bytes of the blocks' keys and places.
+    indexed: u64,
     places: Vec<Place>,
     max_version: u64,
     keys: u32,
@@ -94,6 +96,7 @@ impl<W: Write> Builder<W> {
             block: Block::default(),
             stored: Vec::new(),
             at: 0,
+            indexed: 0,
             places: Vec::new(),
             max_version: 0,
             keys: 0,
@@ -134,9 +137,9 @@ impl<W: Write> Builder<W> {
         Ok(())
     }
 
-    /// Bytes of the blocks that are full.
+    /// Bytes of the blocks that are full, and about what the index says of them: with wide keys that is as much.
     pub(in crate::badger) fn stored_bytes(&self) -> u64 {
-        self.at
+        self.at + self.indexed
     }
 
     /// Ends the table. Its index says that no version is above `raise_max_version`, or what its entries say where that is higher.
@@ -186,7 +189,8 @@ impl<W: Write> Builder<W> {
         let begin = self.stored.len();
         self.encoder.append(&self.block.bytes, &mut self.stored)?;
         let len = (self.stored.len() - begin) as u64;
-        let key = self.block.base.as_slice().into();
+        let key: Box<[u8]> = self.block.base.as_slice().into();
+        self.indexed += (key.len() + size_of::<Place>()) as u64;
         let offset = u32::try_from(self.at).map_err(too_large)?;
         self.places.push(Place { key, offset, len: u32::try_from(len).map_err(too_large)? });
         self.at += len;

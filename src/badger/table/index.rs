@@ -222,7 +222,7 @@ impl<'a> Table<'a> {
         let left = self.bytes.len().saturating_sub(at + 4);
         if len > left / size {
             let text = format!("expected at most {} elements in an index, found {len}", left / size);
-            return Err(Error::damaged(text).at_offset(at as u64));
+            return Err(Error::damaged(text));
         }
         Ok(Vector { at: at + 4, len })
     }
@@ -251,7 +251,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Result<u64> {
 }
 
 fn outside(at: usize) -> Error {
-    Error::damaged("expected a place inside the index of a table, found one outside").at_offset(at as u64)
+    Error::damaged(format!("expected a place inside the index of a table, found its byte {at}"))
 }
 
 /// An index. `stored` of the facts (`on_disk_size`) comes without the index itself, whose length is added.

@@ -206,7 +206,7 @@ impl File {
         let index = rest.get(..len).unwrap_or_default();
         checksum::check(index, message, "an index").map_err(|error| error.at_offset(start))?;
         bytes.truncate(len);
-        Index::read(bytes, start).map_err(|error| error.offset_by(start).at_offset(start))
+        Index::read(bytes, start).map_err(|error| error.at_offset(start))
     }
 
     /// The error with the file and the block, and the key it begins with.

@@ -26,7 +26,8 @@ pub fn look(dir: &Path) -> Result<Look> {
     let bytes = std::fs::read(&path).map_err(|error| Error::from_io(error, "read it", &path))?;
     let (mut tables, mut entries): (Vec<(Rank, Table)>, u64) = (Vec::new(), 0);
     for (id, info) in manifest::read(&bytes, &path)?.tables {
-        let table = Table::open(Blob::open(&dir.join(format!("{id:06}.sst")))?, info.compression)?;
+        let path = dir.join(format!("{id:06}.sst"));
+        let table = Table::open(Blob::at(&path)?, info.compression)?;
         if let Some((_, before)) = tables.last() {
             let (last, first) = (key::split(before.biggest())?.0, key::split(table.smallest())?.0);
             if last >= first {
@@ -45,7 +46,7 @@ pub fn look(dir: &Path) -> Result<Look> {
         if !path.is_file() {
             break;
         }
-        logs.insert(fid, Blob::open(&path)?);
+        logs.insert(fid, Blob::at(&path)?);
     }
     // What has expired is there all the same.
     let view = View::new(tables, Vlogs::new(dir, logs), 0);

@@ -302,7 +302,7 @@ fn newest_live(entries: &[OwnedEntry], at: u64) -> Vec<OwnedEntry> {
     let mut live = Vec::new();
     for versions in by_key.into_values() {
         let dead = |entry: &&OwnedEntry| entry.as_entry().is_delete() || entry.as_entry().is_expired(NOW);
-        let alive = versions.iter().position(|entry| dead(entry)).unwrap_or(versions.len());
+        let alive = versions.iter().position(dead).unwrap_or(versions.len());
         let merges = versions.first().is_some_and(|newest| newest.meta & META_MERGE != 0);
         let whole = versions.iter().position(|entry| entry.meta & META_DISCARD_EARLIER != 0);
         let most = if merges { whole.map_or(usize::MAX, |at| at + 1) } else { 1 };

@@ -201,7 +201,7 @@ impl Snapshot for Frozen {
         self.node.highest()
     }
 
-    fn deletes(&self) -> &str {
+    fn deletes(&self) -> &'static str {
         "exact"
     }
 

@@ -34,7 +34,7 @@ fn prepare(verb: Verb, scene: &Scene) -> (usize, Vec<PathBuf>) {
     match verb {
         Verb::Backup => remove_segment(scene.path()),
         Verb::Restore | Verb::Directory if store(scene.path()).exists() => {
-            remove_tree(&store(scene.path())).unwrap()
+            remove_tree(&store(scene.path())).unwrap();
         }
         Verb::Apply => {
             if store(scene.path()).exists() {
