@@ -225,6 +225,10 @@ impl Taking<'_> {
             }
             (self.pause)(Step::ValueLog);
             if let Some(copy) = copies.stage.value_log(&value_log(self.dir, fid), self.progress)? {
+                if Some(fid) != newest && was_emptied(&copy)? {
+                    copies.stage.drop_copy(&copy);
+                    continue;
+                }
                 copies.value_logs.insert(fid, (about.inode, copy.clone(), Some(fid) != newest));
                 found.insert(fid, copy);
             }
@@ -326,6 +330,19 @@ fn blame(look: &Look<'_>, state: &State, error: Error) -> Failure {
         }
         failure => failure,
     }
+}
+
+/// Is it a value log of zeros behind its head? A node that is killed while it removes a log leaves one without bytes, which the next start
+/// makes as long as a new one. One that was never written to is cut to its head at the next start.
+fn was_emptied(log: &Blob) -> Result<bool> {
+    if log.len() <= EMPTY_LOG {
+        return Ok(false);
+    }
+    // Meta bits, user meta, and the first byte of the key's length, which no record has as zero.
+    let mut first = [0; 3];
+    let there = usize::try_from(log.len() - EMPTY_LOG).unwrap_or(usize::MAX).min(first.len());
+    log.read(EMPTY_LOG, first.get_mut(..there).unwrap_or_default())?;
+    Ok(first == [0; 3])
 }
 
 impl Copies {

@@ -56,6 +56,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `length` bytes.
+    #[inline]
     pub fn take(&mut self, length: u64, what: &str) -> Result<&'a [u8]> {
         let split = usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length));
         let Some((taken, rest)) = split else {
@@ -107,7 +108,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// A base-128 varint of at most [`MAX_VARINT`] bytes.
+    #[inline]
     pub fn uvarint(&mut self, what: &str) -> Result<u64> {
+        // One byte is by far the most frequent: tags, lengths, small numbers.
+        match self.rest.split_first() {
+            Some((byte, rest)) if *byte < 0x80 => {
+                self.rest = rest;
+                self.offset = self.offset.saturating_add(1);
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_uvarint(what),
+        }
+    }
+
+    fn long_uvarint(&mut self, what: &str) -> Result<u64> {
         let mut value = 0_u64;
         for (at, &byte) in self.rest.iter().take(MAX_VARINT).enumerate() {
             // The tenth byte holds the one bit that is left.

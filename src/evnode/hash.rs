@@ -22,13 +22,18 @@ pub const EMPTY_COMMITMENT: Hash = [
 
 /// The hash of a header, of whatever generation.
 pub fn header(header: &Header<'_>) -> Hash {
-    let mut encoded = Vec::with_capacity(320);
+    header_in(header, &mut Vec::with_capacity(320))
+}
+
+/// The same with a buffer to encode in.
+pub(super) fn header_in(header: &Header<'_>, encoded: &mut Vec<u8>) -> Hash {
+    encoded.clear();
     if header.legacy.is_empty() {
-        header.encode(&mut encoded);
+        header.encode(encoded);
     } else {
-        header.encode_legacy(&mut encoded);
+        header.encode_legacy(encoded);
     }
-    sha256(&encoded)
+    sha256(encoded)
 }
 
 /// What the header says of the data.
@@ -49,6 +54,15 @@ pub fn index(header_blob: &[u8]) -> Hash {
 /// Whose key it is.
 pub fn address(raw_key: &[u8]) -> Hash {
     sha256(raw_key)
+}
+
+/// [`commitment`] and [`data`], with one walk over the transactions and a buffer to encode in.
+pub(super) fn both(data: &Data<'_>, buffer: &mut Vec<u8>) -> (Hash, Hash) {
+    let mut full = Sha256::new();
+    full.update(&[0]);
+    let mut bare = full.clone();
+    let empty = data.digest_both(&mut full, &mut bare, buffer);
+    (if empty { EMPTY_COMMITMENT } else { bare.bytes() }, full.bytes())
 }
 
 fn leaf(data: &Data<'_>, with_metadata: bool) -> Hash {

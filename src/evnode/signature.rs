@@ -118,13 +118,19 @@ pub(super) struct Verdict {
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, height: u64, header: &Header<'_>, key: [u8; 32], signature: [u8; 64]) {
-        header.encode(&mut self.headers);
+    /// Takes a signature and the header as today's node writes it.
+    pub(super) fn push(&mut self, height: u64, header: &[u8], key: [u8; 32], signature: [u8; 64]) {
+        self.headers.extend_from_slice(header);
         self.signed.push(Signed { height, key, signature, end: self.headers.len() });
     }
 
     pub(super) fn len(&self) -> usize {
         self.signed.len()
+    }
+
+    /// Bytes held for them.
+    pub(super) fn bytes(&self) -> usize {
+        self.headers.len()
     }
 
     /// Verifies all of them at once, and one by one only if that fails.
@@ -177,6 +183,8 @@ impl Batch {
 pub(super) struct Coefficients {
     seed: [u8; 32],
     counter: u64,
+    /// What is left of the last block.
+    left: Option<[u8; 16]>,
 }
 
 impl Coefficients {
@@ -184,7 +192,7 @@ impl Coefficients {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| Error::io(format!("cannot get random numbers: {error}")).caused_by(error))?;
-        Ok(Self { seed, counter: 0 })
+        Ok(Self { seed, counter: 0, left: None })
     }
 
     fn block(&mut self) -> [u8; 32] {
@@ -212,9 +220,14 @@ impl TryRng for Coefficients {
     }
 
     fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), Infallible> {
-        for part in to.chunks_mut(32) {
-            let block = self.block();
-            part.iter_mut().zip(block).for_each(|(to, byte)| *to = byte);
+        for part in to.chunks_mut(16) {
+            let half = self.left.take().unwrap_or_else(|| {
+                let block = self.block();
+                let (one, other) = block.split_at(16);
+                self.left = other.try_into().ok();
+                one.try_into().unwrap_or_default()
+            });
+            part.iter_mut().zip::<[u8; 16]>(half).for_each(|(to, byte)| *to = byte);
         }
         Ok(())
     }
@@ -246,7 +259,9 @@ mod tests {
                 signature[5] ^= 1;
             }
             assert_eq!(verify(&header(height), &public, &signature), !spoil.contains(&height));
-            batch.push(height, &header(height), public, signature);
+            let mut bytes = Vec::new();
+            header(height).encode(&mut bytes);
+            batch.push(height, &bytes, public, signature);
         }
         batch
     }

@@ -53,6 +53,7 @@ impl<'a> Fields<'a> {
     }
 }
 
+#[inline]
 fn tag(at: &mut Cursor<'_>) -> Result<(u64, u64)> {
     let start = at.offset();
     let tag = at.uvarint("a field's tag")?;
@@ -64,6 +65,7 @@ fn tag(at: &mut Cursor<'_>) -> Result<(u64, u64)> {
     Ok((field, wire))
 }
 
+#[inline]
 fn bytes<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8]> {
     let length = at.uvarint("a field's length")?;
     at.take(length, "a field")
@@ -101,7 +103,15 @@ fn skip(at: &mut Cursor<'_>, mut field: u64, mut wire: u64) -> Result<()> {
 /// A string: Go refuses a message whose strings are not UTF-8.
 pub(super) fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str> {
     std::str::from_utf8(bytes)
-        .map_err(|_| Error::damaged(format!("expected {what} in UTF-8, found {}", bytes.escape_ascii())))
+        .map_err(|_| Error::damaged(format!("expected {what} in UTF-8, found {}", shown(bytes))))
+}
+
+/// Bytes for an error, of which a value may hold any number: the first of them.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    match bytes.get(..64) {
+        Some(first) if bytes.len() > 64 => format!("{}… ({} bytes)", first.escape_ascii(), bytes.len()),
+        _ => bytes.escape_ascii().to_string(),
+    }
 }
 
 /// Appends a number; proto3 leaves out zero.
@@ -160,6 +170,13 @@ mod tests {
             (1, Value::Bytes(b"")),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_long_value() {
+        assert_eq!(shown(b"a\xff"), "a\\xff");
+        assert_eq!(shown(&[b'a'; 65]), format!("{}… (65 bytes)", "a".repeat(64)));
+        assert!(text(&vec![0xff; 1 << 20], "a stage").unwrap_err().to_string().len() < 400);
     }
 
     #[test]

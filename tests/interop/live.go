@@ -273,6 +273,7 @@ func (s *liveSession) collect() error {
 		case err == nil:
 			s.rewrites.Add(1)
 		case strings.Contains(err.Error(), "already marked for deletion"): // an iterator holds it
+		case strings.Contains(err.Error(), "Unable to find fid"): // it has gone meanwhile
 		case !errors.Is(err, badger.ErrNoRewrite) && !errors.Is(err, badger.ErrRejected):
 			return err
 		}

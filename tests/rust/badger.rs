@@ -49,7 +49,7 @@ fn known(case: &str) -> Vec<(Part, &'static str, usize)> {
         "badger-missing-table" => vec![(Part::Table, "000002.sst", 1)],
         "badger-missing-value" => vec![(Part::Value, "000001.vlog", 10)],
         // Whole transactions stand behind the damage: Badger drops them, we do not.
-        "badger-torn-middle" => vec![(Part::Log, "00001.mem", 1)],
+        "badger-torn-flip" | "badger-torn-middle" => vec![(Part::Log, "00001.mem", 1)],
         "badger-zero-length" => vec![(Part::Log, "00007.mem", 1), (Part::ValueLog, "000007.vlog", 1)],
         _ => Vec::new(),
     }

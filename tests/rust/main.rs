@@ -26,6 +26,8 @@ mod layers;
 mod live;
 /// Any source into any sink, and many sources into one.
 mod pairs;
+/// Snapshots of a directory that a real Badger keeps writing to, with pauses, restarts and kills between the steps.
+mod peer;
 /// What the tests of backup, verify and restore share.
 mod proof;
 /// The Backup RPC: client and server, both layouts, TLS, tokens, time limits.

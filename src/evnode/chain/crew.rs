@@ -1,7 +1,6 @@
 //! Signatures are verified on all cores while entries go on arriving.
 
 use crate::error::{Error, Result};
-use crate::evnode::record::Header;
 use crate::evnode::signature::{Batch, Coefficients, Payload, Verdict};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,6 +9,8 @@ use std::thread::JoinHandle;
 
 /// Signatures in one batch: twice as many would be a few percent quicker, and twice as many to try one by one.
 const BATCH: usize = 512;
+/// Bytes of headers in one batch. A header has some 200.
+const BATCH_BYTES: usize = 1 << 20;
 /// Forged heights that are kept; more are counted.
 const KEPT: usize = 1 << 20;
 
@@ -70,15 +71,24 @@ impl Crew {
         }
     }
 
+    /// Takes a signature and the header as today's node writes it.
     pub(super) fn push(
         &mut self,
         height: u64,
-        header: &Header<'_>,
+        header: &[u8],
         key: [u8; 32],
         signature: [u8; 64],
     ) -> Result<()> {
+        if header.len() > BATCH_BYTES {
+            // So large a one waits for nobody: memory holds one of them at a time.
+            let mut alone = Batch::default();
+            alone.push(height, header, key, signature);
+            self.shared.verify(&alone, &mut Coefficients::new()?);
+            return Ok(());
+        }
         self.batch.push(height, header, key, signature);
-        if self.batch.len() >= BATCH { self.send() } else { Ok(()) }
+        let full = self.batch.len() >= BATCH || self.batch.bytes() >= BATCH_BYTES;
+        if full { self.send() } else { Ok(()) }
     }
 
     fn send(&mut self) -> Result<()> {

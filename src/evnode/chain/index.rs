@@ -101,8 +101,7 @@ impl Index {
         while run.part(part, &self.spool, &mut bytes)? {
             part += 1;
             for entry in bytes.chunks_exact(IndexRow::WIDTH).map(IndexRow::read) {
-                let at = wanted.binary_search_by_key(&entry.height, |block| block.row.height);
-                match at.ok().and_then(|at| wanted.get_mut(at)) {
+                match place(wanted, entry.height).and_then(|at| wanted.get_mut(at)) {
                     Some(block) => {
                         marks.blob_index |= entry.name == block.row.blob;
                         block.found |= entry.name == block.row.blob || entry.name == block.row.hash;
@@ -115,6 +114,16 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Where a height is among those wanted. Nearly always none is missing before it.
+fn place(wanted: &[Wanted], height: u64) -> Option<usize> {
+    let first = wanted.first()?.row.height;
+    let guess = usize::try_from(height.checked_sub(first)?).ok()?;
+    if wanted.get(guess).is_some_and(|block| block.row.height == height) {
+        return Some(guess);
+    }
+    wanted.binary_search_by_key(&height, |block| block.row.height).ok()
 }
 
 fn orphan(height: u64, name: &Hash, findings: &mut Findings) {

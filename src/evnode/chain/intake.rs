@@ -8,7 +8,7 @@ use super::options::{Head, Options, Signatures};
 use super::report::{ChainReport, Count};
 use super::row::{
     BROKEN, DataRow, HashRow, HeaderRow, IncludedRow, IndexRow, LEGACY, NO_KEY, Name, Names, OTHER_KEY,
-    PRESENT, Short, SignatureRow, StateRow, VALIDATORS,
+    PRESENT, Print, Short, SignatureRow, StateRow, VALIDATORS,
 };
 use super::spool::Lanes;
 use super::walk::Walk;
@@ -21,6 +21,7 @@ use crate::evnode::key::{Family, Key, Mark, Part};
 use crate::evnode::record::{Data, Header, SignedHeader, State, mark_le};
 use crate::evnode::signature::PublicKey;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::RandomState;
 
 /// What cannot be read and is kept with its error; more is only marked.
 const KEPT: usize = 1000;
@@ -43,8 +44,9 @@ pub struct Checker {
     pub(super) options: Options,
     last_key: Option<Vec<u8>>,
     pub(super) names: Names,
+    print_key: RandomState,
     /// How many headers have each chain id.
-    chains: HashMap<Name, u64>,
+    chains: Vec<u64>,
     pub(super) headers: Lanes<HeaderRow>,
     hashes: Lanes<HashRow>,
     pub(super) data: Lanes<DataRow>,
@@ -62,6 +64,8 @@ pub struct Checker {
     pre_release: Option<Vec<u8>>,
     families: BTreeMap<Family, Count>,
     encoded: Vec<u8>,
+    /// The last signer's raw key and its address.
+    last_signer: Option<(Vec<u8>, Name)>,
 }
 
 impl Checker {
@@ -73,7 +77,8 @@ impl Checker {
             options,
             last_key: None,
             names: Names::new(),
-            chains: HashMap::new(),
+            print_key: RandomState::new(),
+            chains: Vec::new(),
             headers: Lanes::new(&scratch),
             hashes: Lanes::new(&scratch),
             data: Lanes::new(&scratch),
@@ -89,6 +94,7 @@ impl Checker {
             pre_release: None,
             families: BTreeMap::new(),
             encoded: Vec::new(),
+            last_signer: None,
         }
     }
 
@@ -120,9 +126,9 @@ impl Checker {
         match key {
             Key::Header(height) => self.header(height, entry),
             Key::Data(height) => self.block_data(height, entry.value),
-            Key::Signature(height) => {
-                self.signatures.push(&SignatureRow { height, signature: Short::new(entry.value) })
-            }
+            Key::Signature(height) => self
+                .signatures
+                .push(&SignatureRow { height, signature: Print::new(&self.print_key, entry.value) }),
             Key::State(height) => {
                 let row = self.state(height, entry.value);
                 self.states.push(&row)
@@ -176,7 +182,7 @@ impl Checker {
             proposer: 0,
             signer: 0,
             key_address: 0,
-            signature: Short::new(b""),
+            signature: Print::NONE,
         };
         if let Err(error) = self.read_header(entry.value, &mut row) {
             row.flags |= BROKEN;
@@ -201,25 +207,25 @@ impl Checker {
         };
         row.own_height = signed.header.height;
         row.time = signed.header.time;
-        self.encoded.clear();
-        if signed.header.legacy.is_empty() {
-            signed.header.encode(&mut self.encoded);
-        } else {
-            signed.header.encode_legacy(&mut self.encoded);
-        }
-        row.hash = crate::base::checksum::sha256(&self.encoded);
+        row.hash = hash::header_in(&signed.header, &mut self.encoded);
         row.last_header_hash = Short::new(signed.header.last_header_hash);
         row.data_hash = Short::new(signed.header.data_hash);
         row.app_hash = Short::new(signed.header.app_hash);
         row.chain = self.names.number(chain_id.as_bytes());
-        *self.chains.entry(row.chain).or_default() += 1;
+        let chain = usize::from(row.chain);
+        if self.chains.len() <= chain {
+            self.chains.resize(chain + 1, 0);
+        }
+        if let Some(headers) = self.chains.get_mut(chain) {
+            *headers += 1;
+        }
         row.proposer = self.names.number(proposer_address);
         row.signer = self.names.number(signed.signer.address);
-        row.signature = Short::new(signed.signature);
+        row.signature = Print::new(&self.print_key, signed.signature);
         match key {
             None => row.flags |= NO_KEY,
             Some(key) => {
-                row.key_address = self.names.number(&hash::address(key.raw()));
+                row.key_address = self.address(key.raw());
                 match key {
                     PublicKey::Other(..) => row.flags |= OTHER_KEY,
                     PublicKey::Ed25519(key) => {
@@ -227,13 +233,29 @@ impl Checker {
                             matches!(self.options.signatures, Signatures::Required | Signatures::Optional);
                         // Any other length is told from the row.
                         if let (true, Ok(signature)) = (checked, signed.signature.try_into()) {
-                            self.crew.push(row.height, &signed.header, key, signature)?;
+                            if row.flags & LEGACY != 0 {
+                                self.encoded.clear();
+                                signed.header.encode(&mut self.encoded);
+                            }
+                            self.crew.push(row.height, &self.encoded, key, signature)?;
                         }
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// The address of a key. Nearly always it is the key before.
+    fn address(&mut self, raw: &[u8]) -> Name {
+        match &self.last_signer {
+            Some((last, name)) if last == raw => *name,
+            _ => {
+                let name = self.names.number(&hash::address(raw));
+                self.last_signer = Some((raw.to_vec(), name));
+                name
+            }
+        }
     }
 
     fn block_data(&mut self, height: u64, value: &[u8]) -> Result<()> {
@@ -249,8 +271,7 @@ impl Checker {
         };
         match Data::decode(value) {
             Ok(data) => {
-                row.commitment = hash::commitment(&data);
-                row.hash = hash::data(&data);
+                (row.commitment, row.hash) = hash::both(&data, &mut self.encoded);
                 if let Some(metadata) = data.metadata {
                     row.flags = PRESENT;
                     row.own_height = metadata.height;
@@ -353,8 +374,8 @@ impl Checker {
         if let Some(genesis) = &self.options.genesis {
             return self.names.number(genesis.chain_id.as_bytes());
         }
-        let most = self.chains.iter().max_by_key(|(name, count)| (**count, std::cmp::Reverse(**name)));
-        most.map_or(0, |(name, _)| *name)
+        let most = (0..).zip(&self.chains).max_by_key(|(_, headers)| **headers);
+        most.map_or(0, |(name, _)| name)
     }
 
     /// Where a stream seems to be torn: where the first of its families ends.

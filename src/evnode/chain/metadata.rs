@@ -9,10 +9,11 @@ use crate::evnode::key::{Key, Mark, Part, TIP};
 use crate::evnode::record::{
     Batch, Checkpoint, Data, ExecMeta, Included, SignedHeader, mark_be, mark_le, snapshot,
 };
+use crate::evnode::wire::shown;
 use std::collections::BTreeMap;
 
 /// Wrong values that are kept with their words; more are counted.
-const KEPT: usize = 1000;
+const KEPT: usize = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
@@ -68,10 +69,9 @@ impl Metadata {
             Key::CacheSnapshot(_) => snapshot(value).map(|_| ()),
             Key::CacheEntry(..) => Included::decode(value).map(|_| ()),
             Key::Queued(_) | Key::QueuedByHash(_) => Batch::decode(value).map(|_| ()),
-            Key::OtherQueued(name) => Err(Error::damaged(format!(
-                "expected a name of 16 or 64 hex digits, found {}",
-                name.escape_ascii()
-            ))),
+            Key::OtherQueued(name) => {
+                Err(Error::damaged(format!("expected a name of 16 or 64 hex digits, found {}", shown(name))))
+            }
             Key::SingleCheckpoint | Key::BasedCheckpoint => Checkpoint::decode(value).map(|_| ()),
             Key::ExecMeta(_) => ExecMeta::decode(value).map(|_| ()),
             _ => Ok(()),

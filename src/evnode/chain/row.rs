@@ -4,6 +4,7 @@ use super::spool::Row;
 use crate::base::checksum::sha256;
 use crate::evnode::hash::Hash;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Bytes of any length in a fixed width: themselves when they fit, else their SHA-256.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,10 +34,6 @@ impl<const N: usize> Short<N> {
         self.length == 0
     }
 
-    pub(super) fn length(&self) -> u32 {
-        self.length
-    }
-
     /// In words.
     pub(super) fn text(&self) -> String {
         let kept = self.bytes.get(..self.length as usize);
@@ -49,6 +46,28 @@ impl<const N: usize> Short<N> {
                 hex(self.bytes.get(..32).unwrap_or_default())
             ),
         }
+    }
+}
+
+/// Bytes of which only their being equal counts, in 64 bits that nobody can foresee: the key is a random one of this run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Print {
+    length: u32,
+    hash: u64,
+}
+
+impl Print {
+    pub(super) const NONE: Self = Self { length: 0, hash: 0 };
+
+    pub(super) fn new(key: &RandomState, bytes: &[u8]) -> Self {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let mut hasher = key.build_hasher();
+        hasher.write(bytes);
+        Self { length, hash: hasher.finish() }
+    }
+
+    pub(super) fn length(&self) -> u32 {
+        self.length
     }
 }
 
@@ -65,7 +84,9 @@ pub(super) type Name = u16;
 pub(super) struct Names {
     numbers: HashMap<Vec<u8>, Name>,
     all: Vec<Vec<u8>>,
-    last: Name,
+    /// The last ones found, and which of them goes next.
+    recent: [Name; 4],
+    next: usize,
 }
 
 impl Names {
@@ -75,7 +96,7 @@ impl Names {
     const MAX_LENGTH: usize = 128;
 
     pub(super) fn new() -> Self {
-        Self { numbers: HashMap::from([(Vec::new(), 0)]), all: vec![Vec::new()], last: 0 }
+        Self { numbers: HashMap::from([(Vec::new(), 0)]), all: vec![Vec::new()], recent: [0; 4], next: 0 }
     }
 
     pub(super) fn number(&mut self, name: &[u8]) -> Name {
@@ -86,9 +107,10 @@ impl Names {
             digest = sha256(name);
             &digest
         };
-        // Nearly always it is the one before.
-        if self.all.get(usize::from(self.last)).is_some_and(|last| last == name) {
-            return self.last;
+        // Nearly always it is one of the last.
+        let same = |number: &Name| self.all.get(usize::from(*number)).is_some_and(|known| known == name);
+        if let Some(number) = self.recent.iter().copied().find(same) {
+            return number;
         }
         let number = match self.numbers.get(name) {
             Some(number) => *number,
@@ -101,7 +123,10 @@ impl Names {
                 _ => return Self::TOO_MANY,
             },
         };
-        self.last = number;
+        if let Some(slot) = self.recent.get_mut(self.next % 4) {
+            *slot = number;
+        }
+        self.next = (self.next + 1) % 4;
         number
     }
 
@@ -192,6 +217,17 @@ impl<const N: usize> Field for Short<N> {
     }
 }
 
+impl Field for Print {
+    const BYTES: usize = 12;
+    fn put(&self, to: &mut Vec<u8>) {
+        self.length.put(to);
+        self.hash.put(to);
+    }
+    fn get(from: &mut &[u8]) -> Self {
+        Self { length: u32::get(from), hash: u64::get(from) }
+    }
+}
+
 /// The record could not be read; its other fields say nothing.
 pub(super) const BROKEN: u8 = 1;
 /// A header with legacy fields.
@@ -221,7 +257,7 @@ row! {
         signer: Name,
         /// The address that the signer's key has.
         key_address: Name,
-        signature: Short<64>,
+        signature: Print,
     }
 }
 
@@ -250,7 +286,7 @@ row! {
 row! {
     /// A signature that is kept beside the header.
     SignatureRow {
-        signature: Short<64>,
+        signature: Print,
     }
 }
 
@@ -312,6 +348,14 @@ mod tests {
         assert_ne!(short(&sha256(&[0; 33])), short(&[0; 33]));
         assert_eq!((short(b"").text().as_str(), short(b"ab").text().as_str()), ("nothing", "6162"));
         assert!(short(&[0; 33]).text().starts_with("33 bytes with SHA-256 7f9c9e31ac8256ca"));
+    }
+
+    #[test]
+    fn prints_are_equal_when_their_bytes_are() {
+        let key = RandomState::new();
+        let print = |bytes: &[u8]| Print::new(&key, bytes);
+        assert_eq!(print(b"ab"), print(b"ab"));
+        assert!(print(b"ab") != print(b"ac") && print(&[0]) != print(&[0, 0]) && print(b"").length() == 0);
     }
 
     #[test]

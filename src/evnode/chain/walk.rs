@@ -322,7 +322,7 @@ impl<'a> Walk<'a> {
             return;
         };
         let is_next = top.checked_add(1) == Some(height);
-        let unsigned = rows.signature.is_some_and(|row| row.signature.is_empty());
+        let unsigned = rows.signature.is_some_and(|row| row.signature.length() == 0);
         if is_next && unsigned && rows.state.is_none() && !self.checker.metadata.has_pending() {
             let expected = format!("nothing above the tip, {top}");
             let found = "a pending block as releases up to v1.0.0-rc.4 keep it";

@@ -6,7 +6,6 @@
 //! | Data     | 1 Metadata, 2 transactions (repeated)                           |
 
 use crate::base::checksum::Sha256;
-use crate::base::cursor::put_uvarint;
 use crate::error::Result;
 use crate::evnode::wire::{Fields, Value, put_bytes, put_message, put_number, text};
 
@@ -38,13 +37,19 @@ impl<'a> Metadata<'a> {
         Ok(())
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut message = Vec::new();
-        put_bytes(&mut message, 1, self.chain_id.as_bytes());
-        put_number(&mut message, 2, self.height);
-        put_number(&mut message, 3, self.time);
-        put_bytes(&mut message, 4, self.last_data_hash);
-        message
+    fn encode(&self, to: &mut Vec<u8>) {
+        put_bytes(to, 1, self.chain_id.as_bytes());
+        put_number(to, 2, self.height);
+        put_number(to, 3, self.time);
+        put_bytes(to, 4, self.last_data_hash);
+    }
+
+    fn digest(&self, sha256: &mut Sha256, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        self.encode(buffer);
+        let (head, length) = head(1, buffer);
+        sha256.update(head.get(..length).unwrap_or_default());
+        sha256.update(buffer);
     }
 }
 
@@ -86,7 +91,9 @@ impl<'a> Data<'a> {
     /// Appends the form that today's node writes.
     pub fn encode(&self, to: &mut Vec<u8>) {
         if let Some(metadata) = &self.metadata {
-            put_message(to, 1, &metadata.encode());
+            let mut message = Vec::new();
+            metadata.encode(&mut message);
+            put_message(to, 1, &message);
         }
         for transaction in self.transactions() {
             put_message(to, 2, transaction);
@@ -95,17 +102,52 @@ impl<'a> Data<'a> {
 
     /// Feeds [`encode`](Self::encode)'s bytes to a digest, with the metadata or without, and copies no transaction.
     pub(in crate::evnode) fn digest(&self, sha256: &mut Sha256, with_metadata: bool) {
-        let mut head = Vec::new();
         if let Some(metadata) = self.metadata.as_ref().filter(|_| with_metadata) {
-            put_message(&mut head, 1, &metadata.encode());
-            sha256.update(&head);
+            metadata.digest(sha256, &mut Vec::new());
         }
         for transaction in self.transactions() {
-            head.clear();
-            head.push(2 << 3 | 2);
-            put_uvarint(&mut head, transaction.len() as u64);
-            sha256.update(&head);
+            let (head, length) = head(2, transaction);
+            sha256.update(head.get(..length).unwrap_or_default());
             sha256.update(transaction);
         }
     }
+
+    /// Both at once; true when there are no transactions.
+    pub(in crate::evnode) fn digest_both(
+        &self,
+        full: &mut Sha256,
+        bare: &mut Sha256,
+        buffer: &mut Vec<u8>,
+    ) -> bool {
+        if let Some(metadata) = &self.metadata {
+            metadata.digest(full, buffer);
+        }
+        let mut empty = true;
+        for transaction in self.transactions() {
+            empty = false;
+            let (head, length) = head(2, transaction);
+            for sha256 in [&mut *full, &mut *bare] {
+                sha256.update(head.get(..length).unwrap_or_default());
+                sha256.update(transaction);
+            }
+        }
+        empty
+    }
+}
+
+/// What stands before a field of bytes: tag and length.
+fn head(field: u8, bytes: &[u8]) -> ([u8; 11], usize) {
+    let mut head = [field << 3 | 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut length = 1;
+    let mut left = bytes.len();
+    for byte in head.iter_mut().skip(1) {
+        length += 1;
+        *byte = left.to_le_bytes()[0] & 0x7f;
+        left >>= 7;
+        if left == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    (head, length)
 }

@@ -10,7 +10,7 @@
 
 use crate::base::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::evnode::wire::{Fields, Value, put_message, put_number, text};
+use crate::evnode::wire::{Fields, Value, put_message, put_number, shown, text};
 
 /// An entry of the sequencer's queue.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -225,7 +225,6 @@ pub fn snapshot(value: &[u8]) -> Result<impl Iterator<Item = Included>> {
 pub fn sync_pointer(value: &[u8]) -> Result<[u8; 32]> {
     let digits = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     let hash = digits.and_then(|digits| data_encoding::HEXUPPER_PERMISSIVE.decode(digits).ok());
-    hash.and_then(|hash| <[u8; 32]>::try_from(hash).ok()).ok_or_else(|| {
-        Error::damaged(format!("expected 64 hex digits in quotes, found {}", value.escape_ascii()))
-    })
+    hash.and_then(|hash| <[u8; 32]>::try_from(hash).ok())
+        .ok_or_else(|| Error::damaged(format!("expected 64 hex digits in quotes, found {}", shown(value))))
 }

@@ -23,7 +23,7 @@ from interop.conftest import Table
 from interop.peers import NOW, Badger, Peer, Tally
 
 # In CI, each run takes so many snapshots, all of them together more than 200; `make live` gives seconds.
-SNAPSHOTS = 36
+SNAPSHOTS = 50
 LIVE_S = float(os.environ.get("EVBACKUP_LIVE_S", "0"))
 
 
@@ -118,16 +118,25 @@ def model(badger: Badger, segments: list[Path], acknowledged: str, begun: str, v
 def test_each_snapshot_is_a_state_that_there_was(badger: Badger, tmp_path: Path, table: Table, run: Run) -> None:
     chance = random.Random(run.name)
     began = time.monotonic()
-    taken = entries = 0
+    taken = entries = given_up = 0
     wrong: list[str] = []
     longest = 0.0
+    damaged: evbackup.DamagedError | None = None
     segment = tmp_path / "snapshot.badger"
     with writing(badger, tmp_path, run, chance) as writer:
         while taken < SNAPSHOTS if not LIVE_S else time.monotonic() - began < LIVE_S / len(RUNS):
             time.sleep(0.15 * chance.random())
             acknowledged = writer.tally.acknowledged()
             start = time.monotonic()
-            made = evbackup.backup(writer.folder, segment, overwrite=True, max_rate=run.max_rate)
+            try:
+                made = evbackup.backup(writer.folder, segment, overwrite=True, max_rate=run.max_rate)
+            except evbackup.UnavailableError:
+                given_up += 1  # a machine that is busy enough leaves no moment for it, and it says so
+                assert given_up < SNAPSHOTS / 4 + taken
+                continue
+            except evbackup.DamagedError as error:
+                damaged = error
+                break
             longest = max(longest, time.monotonic() - start)
             found = model(badger, [segment], acknowledged, writer.tally.begun(), made.last_version)
             if found:
@@ -138,11 +147,18 @@ def test_each_snapshot_is_a_state_that_there_was(badger: Badger, tmp_path: Path,
         if not run.kill_s:
             writer.count()
     table.row(
-        "live snapshots", ("run", "snapshots", "violations", "commits", "restarts", "kills", "GC rewrites", "entries each", "longest s", "s"),
-        (run.name, taken, len(wrong), writer.commits, writer.restarts, writer.kills, writer.rewrites, entries // taken, f"{longest:.2f}",
+        "live snapshots", ("run", "snapshots", "given up", "violations", "commits", "restarts", "kills", "GC rewrites", "entries each", "longest s", "s"),
+        (run.name, taken, given_up, len(wrong), writer.commits, writer.restarts, writer.kills, writer.rewrites, entries // max(taken, 1), f"{longest:.2f}",
          f"{time.monotonic() - began:.0f}"),
     )  # fmt: skip
     assert not wrong, wrong
+    if damaged is not None:
+        # Killed while it collects values, Badger loses some; what is left is damaged, and was called so.
+        badger.lines("backup", "--dir", writer.folder, "--out", tmp_path / "all.badger")
+        lost = model(badger, [tmp_path / "all.badger"], writer.tally.acknowledged(), writer.tally.begun(), 0)
+        assert run.kill_s
+        assert lost, f"Badger itself has everything: {damaged}"
+        pytest.skip(f"Badger itself has lost values: {lost[0]}")
     assert writer.commits > 1000, "the writer hardly wrote"
     assert not run.kill_s or writer.kills > 0
 

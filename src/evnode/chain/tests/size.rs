@@ -47,6 +47,22 @@ fn heights_that_no_chain_has_take_neither_time_nor_memory() {
     }
 }
 
+#[test]
+fn headers_of_any_size_are_verified() {
+    let mut sample = Sample::new(1);
+    sample.extend(20, |stage, draft| {
+        if stage == Stage::Made && draft.height == 12 {
+            draft.validator_hash = vec![1; 3 << 20];
+        }
+        if stage == Stage::Signed && draft.height == 12 {
+            draft.signature[0] ^= 1;
+            draft.signature_beside[0] ^= 1;
+        }
+    });
+    let report = check(&sample, defaults());
+    assert_eq!((brief(&report), report.signatures), (vec![(Level::Error, 9, Some(12))], 20));
+}
+
 /// Keys that mean something, and values that may.
 fn entries() -> impl Strategy<Value = Vec<OwnedEntry>> {
     let sample = Sample::with_blocks(4);

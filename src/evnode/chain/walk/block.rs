@@ -80,11 +80,12 @@ impl Walk<'_> {
         let options = &self.checker.options;
         let height = header.height;
         if let Some(beside) = rows.signature.filter(|row| row.signature != header.signature) {
-            let expected = format!("the signature in the header, {}", header.signature.text());
-            let finding = Finding::error(Rule::Signature, expected, beside.signature.text());
+            let expected = format!("the signature in the header, {} bytes", header.signature.length());
+            let found = format!("another one, {} bytes", beside.signature.length());
+            let finding = Finding::error(Rule::Signature, expected, found);
             findings.add(finding.at(height).of(Key::Signature(height).to_bytes()));
         }
-        if header.signature.is_empty() {
+        if header.signature.length() == 0 {
             if options.signatures != Signatures::Optional {
                 findings.add(header_finding(header, Rule::Signature, "a signature", "none"));
             }

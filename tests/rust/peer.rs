@@ -1,0 +1,242 @@
+#![cfg(test)] // All of it, so that the lints know helpers to be tests too.
+
+use super::proof::{Random, put};
+use evbackup::badger::{Directory, Pauses, ReadOptions, Step};
+use evbackup::entry::{Datastore, Sink, Snapshot, pour};
+use evbackup::error::Result;
+use evbackup::format::Writer;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Snapshots of each way to write.
+const SNAPSHOTS: usize = 14;
+
+/// The program of `tests/interop`, which runs a real Badger; none where Go is missing, which is an error with `EVBACKUP_REQUIRE_GO=1`.
+fn program() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            if Command::new("go").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
+            {
+                assert!(
+                    std::env::var("EVBACKUP_REQUIRE_GO").as_deref() != Ok("1"),
+                    "go is missing: the tests against a real Badger need Go 1.24 or newer"
+                );
+                return None;
+            }
+            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop");
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/build.sh");
+            assert!(Command::new(script).arg(&out).status().unwrap().success());
+            Some(out)
+        })
+        .as_deref()
+}
+
+/// A process that commits, flushes and compacts all the time; see `live` in `tests/interop/README.md`.
+struct Node {
+    place: tempfile::TempDir,
+    flags: &'static [&'static str],
+    process: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Node {
+    fn start(flags: &'static [&'static str]) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let (process, answers) = Self::spawn(place.path(), flags);
+        Self { place, flags, process, answers }
+    }
+
+    fn spawn(place: &Path, flags: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
+        let mut process = Command::new(program().unwrap())
+            .arg("live")
+            .arg("--dir")
+            .arg(place.join("live"))
+            .arg("--tally")
+            .arg(place.join("tally"))
+            .args(flags)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut answers = BufReader::new(process.stdout.take().unwrap());
+        let mut ready = String::new();
+        answers.read_line(&mut ready).unwrap();
+        assert!(ready.contains("max_version"), "it has not started: {ready:?}");
+        (process, answers)
+    }
+
+    fn ask(&mut self, command: &str) -> Value {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{{\"cmd\":\"{command}\"}}").unwrap();
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// kill -9, and a new process on the same directory.
+    fn kill(&mut self) {
+        self.end();
+        (self.process, self.answers) = Self::spawn(self.place.path(), self.flags);
+    }
+
+    /// kill -9, and nothing else.
+    fn end(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// The counts of its writers: begun, or acknowledged.
+    fn tally(place: &Path, odd: usize) -> String {
+        let bytes = std::fs::read(place.join("tally")).unwrap();
+        let counts = bytes.chunks(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()));
+        counts.skip(odd).step_by(2).map(|count| count.to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // it may have ended
+        let _ = self.process.wait();
+    }
+}
+
+fn locked(node: &Mutex<Node>) -> std::sync::MutexGuard<'_, Node> {
+    node.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the model says of a snapshot.
+fn problems(segment: &Path, acknowledged: &str, begun: &str, version: u64) -> Value {
+    let said = Command::new(program().unwrap())
+        .arg("live-model")
+        .arg("--in")
+        .arg(segment)
+        .args(["--acked", acknowledged, "--begun", begun, "--version", &version.to_string()])
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    serde_json::from_slice::<Value>(&said.stdout).unwrap()["problems"].take()
+}
+
+fn write(snapshot: &dyn Snapshot, path: &Path) -> Result<u64> {
+    let mut stream = Vec::new();
+    let mut writer = Box::new(Writer::new(1, |frame: &mut Vec<u8>| {
+        stream.append(frame);
+        Ok(())
+    }));
+    let entries = pour(&mut *snapshot.source(0)?, &mut *writer)?;
+    writer.finish()?;
+    put(path, &stream);
+    Ok(entries)
+}
+
+/// What the model says of what Badger itself reads in the directory, now that nobody writes.
+fn badgers_own(place: &Path) -> Value {
+    let all = place.join("all.badger");
+    let mut backup = Command::new(program().unwrap());
+    backup.arg("backup").arg("--dir").arg(place.join("live")).arg("--out").arg(&all);
+    assert!(backup.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    problems(&all, &Node::tally(place, 1), &Node::tally(place, 0), 0)
+}
+
+/// Takes snapshots while between their steps the node goes on, restarts or is killed; the count of each trouble.
+#[expect(clippy::print_stderr, reason = "figures that a person asks for with --nocapture")]
+fn take(name: &str, flags: &'static [&'static str], seed: u64) {
+    if program().is_none() {
+        eprintln!("skipped: go is missing");
+        return;
+    }
+    let start = Instant::now();
+    let node = Arc::new(Mutex::new(Node::start(flags)));
+    let place = locked(&node).place.path().to_owned();
+    std::thread::sleep(Duration::from_millis(700));
+    let steps: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+    let dice = Mutex::new(Random::seeded(seed));
+    let pauses = {
+        let (node, steps) = (Arc::clone(&node), Arc::clone(&steps));
+        Pauses::new(move |step: Step| {
+            let count = |what: &str| {
+                *steps.lock().unwrap_or_else(PoisonError::into_inner).entry(what.to_owned()).or_default() +=
+                    1;
+            };
+            count(&format!("{step:?}"));
+            let (sides, pause) = {
+                let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
+                (dice.below(400), dice.below(60))
+            };
+            match sides {
+                0..6 => {
+                    count("kill -9");
+                    locked(&node).kill();
+                }
+                6..14 => {
+                    count("restart");
+                    locked(&node).ask("restart");
+                }
+                14..100 => std::thread::sleep(Duration::from_millis(pause as u64)),
+                _ => (),
+            }
+        })
+    };
+    let options = ReadOptions { pauses, any_file_system: true, ..ReadOptions::default() };
+    let directory = Directory::open(&place.join("live"), options).unwrap();
+    let segment = place.join("snapshot.badger");
+    let (mut highest, mut given_up) = (0, 0);
+    for number in 0..SNAPSHOTS {
+        let acknowledged = Node::tally(&place, 1);
+        let taken = directory.snapshot().and_then(|snapshot| {
+            let begun = Node::tally(&place, 0);
+            write(&*snapshot, &segment).map(|_| (begun, snapshot.pinned_version()))
+        });
+        let (begun, version) = match taken {
+            Ok(taken) => taken,
+            // A machine that is busy enough leaves no moment for it, and it says so.
+            Err(error) if error.code() == "unavailable" => {
+                given_up += 1;
+                continue;
+            }
+            Err(error) => {
+                locked(&node).end();
+                let own = badgers_own(&place);
+                assert_ne!(own, serde_json::json!([]), "snapshot {number} of {name}, seed {seed}: {error}");
+                // Killed while it collects values, Badger loses some; what is left is damaged, and was called so.
+                eprintln!("{name}: Badger itself has lost values by snapshot {number}: {error}");
+                return;
+            }
+        };
+        let found = problems(&segment, &acknowledged, &begun, version);
+        assert_eq!(found, serde_json::json!([]), "snapshot {number} of {name}, seed {seed}");
+        highest = highest.max(version);
+    }
+    assert!(highest > 500, "the node hardly wrote: {highest} commits");
+    assert!(given_up < SNAPSHOTS / 2, "gave up {given_up} times");
+    eprintln!(
+        "{name}: {SNAPSHOTS} snapshots, {given_up} given up, 0 violations, {highest} commits, {:.1} s; {:?}",
+        start.elapsed().as_secs_f64(),
+        steps.lock().unwrap_or_else(PoisonError::into_inner)
+    );
+}
+
+#[test]
+fn snappy() {
+    take("snappy", &["--compression", "snappy"], 1);
+}
+
+#[test]
+fn zstd_with_value_log_gc_and_iterators() {
+    take("zstd, GC, iterators", &["--compression", "zstd", "--gc", "100ms", "--hold", "500ms"], 2);
+}
+
+#[test]
+fn uncompressed_with_restarts_of_its_own() {
+    take("none, GC, restarts", &["--compression", "none", "--gc", "100ms", "--restart", "700ms"], 3);
+}
+
+#[test]
+fn fast_writing() {
+    take("snappy, 5000 commits/s, GC", &["--rate", "5000", "--gc", "100ms", "--memtable", "1048576"], 4);
+}
