@@ -4,14 +4,16 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data import Data, Sizes
 from measure import MIB, Limit, Ran, Row, median, run, said_by, serving, timed
 from throughput import BLOCK, SMALL, memory, rate
+
+T = TypeVar("T")
 
 EVBACKUP = Path(sys.executable).with_name("evbackup")
 
@@ -32,12 +34,12 @@ class Peer:
             self.says("fill", "--dir", path, "--generic", bytes_ // size, "--generic-size", size)
 
 
-def cpu_of(work: Any) -> float:
-    """CPU seconds of the processes that `work` runs and waits for."""
+def costed(work: Callable[..., T], *args: object) -> tuple[T, float]:
+    """What `work` gives, and the CPU seconds of the processes that it runs and waits for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    work()
+    result = work(*args)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+    return result, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
 def to_nowhere(path: Path, *flags: str) -> float:
@@ -73,10 +75,9 @@ def write(data: Data, sizes: Sizes, peer: Peer) -> list[Row]:
         segment, manifest = data.segment(f"{name}.badger", store)
         bytes_ = manifest["bytes"]
         pairs: list[tuple[float, float, float, float, Ran]] = []
-        for _ in range(sizes.rounds if sizes.rounds < 3 else 3):
+        for _ in range(min(3, sizes.rounds)):
             os.sync()
-            took: list[Ran] = []
-            our_cpu = cpu_of(lambda took=took: took.append(run("restore", segment, data.path("made"))))  # type: ignore[misc]
+            ours, our_cpu = costed(run, "restore", segment, data.path("made"))
             written = sum(file.stat().st_size for file in data.path("made").iterdir())
             source = data.path("as-much")
             join(data.path("made"), source)
@@ -85,18 +86,17 @@ def write(data: Data, sizes: Sizes, peer: Peer) -> list[Row]:
             dd = timed(["dd", f"if={source}", f"of={data.path('dd')}", "bs=1M", "conv=fsync", "status=none"])
             data.drop("dd", "as-much")
             os.sync()
-            loaded: list[dict[str, Any]] = []
             load = ["load", "--bare", "--dir", data.path("loaded"), "--in", segment]
-            their_cpu = cpu_of(lambda load=load, loaded=loaded: loaded.append(peer.says(*load)))  # type: ignore[misc]
-            theirs = float(loaded[0]["load_and_close_s"]) + timed(["sync", "-f", data.path("loaded")])
+            loaded, their_cpu = costed(peer.says, *load)
+            theirs = float(loaded["load_and_close_s"]) + timed(["sync", "-f", data.path("loaded")])
             data.drop("loaded")
             bar = min(3 * bytes_ / theirs, 0.8 * written / dd * (bytes_ / written))
-            pairs.append((bar, theirs, our_cpu, their_cpu, took[0]))
-        ratio = median([bytes_ / ours.took / bar for bar, _, _, _, ours in pairs])
-        to_load = median([theirs / ours.took for _, theirs, _, _, ours in pairs])
-        share = median([ours / theirs for _, _, ours, theirs, _ in pairs])
-        ours = median([pair[4].took for pair in pairs])
-        figure = f"{ratio:.2f} of the bar ({rate(bytes_, ours)}; {to_load:.1f} x Go; CPU {share:.2f} of Go's)"
+            pairs.append((bar, theirs, our_cpu, their_cpu, ours))
+        ratio = median([bytes_ / ran.took / bar for bar, _, _, _, ran in pairs])
+        to_load = median([theirs / ran.took for _, theirs, _, _, ran in pairs])
+        share = median([our_cpu / their_cpu for _, _, our_cpu, their_cpu, _ in pairs])
+        took = median([ran.took for _, _, _, _, ran in pairs])
+        figure = f"{ratio:.2f} of the bar ({rate(bytes_, took)}; {to_load:.1f} x Go; CPU {share:.2f} of Go's)"
         what = f"restore of {bytes_ / 1e9:.1f} GB of {size} B values to a Badger directory, durable"
         bar_text = "≥ min(3 x Go's Load + close + sync, 0.8 x dd conv=fsync); CPU ≤ 1/4"
         rows.append(Row(what, bar_text, figure, ratio >= 1 and share <= 0.25, memory(max(p[4].peak for p in pairs))))
@@ -163,7 +163,9 @@ def limited(data: Data, sizes: Sizes) -> list[Row]:
         peaks: dict[str, int] = {}
         path = data.path("limited-directory")
 
-        def measure(name: str, verb: str, *args: object, peaks: dict[str, int] = peaks, allowed: int = allowed, **options: Any) -> None:
+        def measure(
+            name: str, verb: str, *args: object, peaks: dict[str, int] = peaks, allowed: int = allowed, **options: Any
+        ) -> None:
             limit = Limit(allowed)
             try:
                 peaks[name] = run(verb, *args, limit=limit, **options).peak
@@ -185,5 +187,7 @@ def limited(data: Data, sizes: Sizes) -> list[Row]:
         data.drop("limited", "plain")
         figure = ", ".join(f"{name} {memory(peak)}" for name, peak in peaks.items())
         what = f"memory with a directory of {total / 1e9:.1f} GB, under a limit"
-        rows.append(Row(what, "≤ 256 MiB + 3 values", figure, max(peaks.values()) <= allowed, memory(max(peaks.values()))))
+        rows.append(
+            Row(what, "≤ 256 MiB + 3 values", figure, max(peaks.values()) <= allowed, memory(max(peaks.values())))
+        )
     return rows
