@@ -21,7 +21,7 @@ step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
 
-.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs ansible clean
+.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs rustdoc reference ansible clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +51,17 @@ live: develop ## Snapshots of a directory that a real Badger keeps writing to, f
 	$(call step,live: $(LIVE_S) s)
 	@EVBACKUP_REQUIRE_GO=1 EVBACKUP_LIVE_S=$(LIVE_S) $(bin)/pytest tests/python/interop/test_live.py
 
-docs: $(VENV)/tools ## The Rust documentation; warnings are errors
+docs: develop rustdoc $(VENV)/docs ## The site of the documentation in dist/site; warnings are errors
+	$(call step,sphinx)
+	@$(bin)/python docs/reference.py --check
+	@$(bin)/sphinx-build --fail-on-warning --keep-going --quiet --jobs auto -c docs -d dist/doctrees . dist/site
+	$(call step,links of the site)
+	@$(bin)/python docs/links.py dist/site
+
+reference: develop ## Write what the reference pages say of the code anew
+	@$(bin)/python docs/reference.py
+
+rustdoc: $(VENV)/tools
 	$(call step,rustdoc)
 	@RUSTDOCFLAGS='-D warnings' $(run) cargo doc --locked --no-deps
 
@@ -101,6 +111,11 @@ $(VENV)/tools: pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || { echo 'python3 -m venv does not work: install it, for example with `apt-get install python3-venv`' >&2; exit 1; }
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	@$(bin)/pip install --quiet --group tools
+	@touch $@
+
+# Sphinx and its like, which only `make docs` needs.
+$(VENV)/docs: $(VENV)/tools
+	@$(bin)/pip install --quiet --group docs
 	@touch $@
 
 # Ansible's tools are large, and only `make ansible` needs them.

@@ -47,7 +47,7 @@ def backup(
     Args:
         addr: `host:port` (7331, the node's, when there is no port), `http://…` or `https://…`; or a datastore on this machine: an
             `os.PathLike`, or a text that starts with `/`, `./`, `../` or `~`.
-        path: The segment to write; or a folder, which gets a segment named after its chain and the time.
+        path: The segment to write; or a folder, which gets a segment named after its source and the time.
         since: What is backed up already: an earlier `Backup`, the path of an earlier segment, a version (exclusive), or
             `"auto"`: whatever the folder `path` holds. 0 is a full backup.
         on_mismatch: When the source is not what `since` is based on: `"error"`, or `"full"`: take a full backup instead, and

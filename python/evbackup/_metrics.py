@@ -24,14 +24,22 @@ if TYPE_CHECKING:
 Series: TypeAlias = dict[tuple[str, str], float]
 
 HELP: Mapping[str, str] = {
-    "evbackup_last_run_timestamp_seconds": "When the verb last ended, well or not.",
+    "evbackup_last_run_timestamp_seconds": "When the verb last ended, well or not; Unix time.",
     "evbackup_last_run_success": "1 when the last run of the verb went well, else 0.",
-    "evbackup_last_success_timestamp_seconds": "When the verb last ended well.",
+    "evbackup_last_success_timestamp_seconds": "When the verb last ended well; Unix time.",
     "evbackup_last_duration_seconds": "How long the last run of the verb took.",
     "evbackup_last_backup_bytes": "Size of the last segment.",
     "evbackup_last_backup_height": "The highest height that is whole in the last segment.",
-    "evbackup_last_verify_success_timestamp_seconds": "When a verify last found no error.",
+    "evbackup_last_verify_success_timestamp_seconds": "When a verify last found no error; Unix time.",
     "evbackup_segments_bad": "Segments in which the last verify found errors.",
+}
+OF_NODE = ("chain", "node")
+OF_VERB = (*OF_NODE, "verb")
+LABELS: Mapping[str, tuple[str, ...]] = {
+    name: OF_VERB
+    if name.startswith(("evbackup_last_run_", "evbackup_last_success_", "evbackup_last_duration_"))
+    else OF_NODE
+    for name in HELP
 }
 LINE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?P<labels>\{.*\})? (?P<value>\S+)$")
 # How long to wait for another run that writes the same file.
@@ -40,8 +48,8 @@ PATIENCE_S = 5.0
 
 def of(run: Run, code: int) -> Series:
     """What a run that ended with `code` says; a failure leaves when it last went well as it was."""
-    shared = {"chain": run.chain_id or "", "node": run.node or ""}
-    now, labels, of_node = time.time(), _labels({**shared, "verb": run.verb}), _labels(shared)
+    known = {"chain": run.chain_id or "", "node": run.node or "", "verb": run.verb}
+    now, labels, of_node = time.time(), _labels(known, OF_VERB), _labels(known, OF_NODE)
     series: Series = {
         ("evbackup_last_run_timestamp_seconds", labels): now,
         ("evbackup_last_run_success", labels): float(code == 0),
@@ -64,11 +72,11 @@ def _bad(report: Report) -> int:
     return len({finding.file for finding in report.errors})
 
 
-def _labels(values: Mapping[str, str]) -> str:
+def _labels(values: Mapping[str, str], wanted: tuple[str, ...]) -> str:
     def escaped(value: str) -> str:
         return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
-    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in values.items()) + "}"
+    return "{" + ",".join(f'{name}="{escaped(values[name])}"' for name in wanted) + "}"
 
 
 def write(path: str, news: Series) -> None:

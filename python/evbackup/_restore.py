@@ -47,7 +47,7 @@ def restore(
         at_height: Cut the chain at this height; None: take it all.
         overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
         keep_replaced: Keep what stood there beside it; the result names it.
-        owner: `user` or `user:group` of the new files; None: as what is replaced, else as the parent directory.
+        owner: `user` or `user:group` of the new files; None: as what is replaced; else, for root, as the parent directory.
         dry_run: Only plan: what would be read, written and replaced.
         memory_mib: Memory to use at most, in MiB.
         offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
@@ -67,6 +67,7 @@ def restore(
         UnsupportedError: There is an entry that Badger cannot hold.
         LockedError: A running node holds `dest`.
         NoSpaceError: It would not fit.
+        InvalidArgument: The owner is unknown, or a directory stands among segments.
 
     Example:
         >>> evbackup.restore(["full.badger", "inc1.badger"], "/var/lib/evnode/data/evm-single")  # doctest: +SKIP

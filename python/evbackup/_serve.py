@@ -86,10 +86,11 @@ def serve(
         The server, already listening.
 
     Raises:
-        MissingError: There is no datastore.
-        LockedError: Another process holds it.
-        InvalidArgument: Beyond this machine, and neither TLS and a token nor `insecure`.
-        IoError: The address cannot be listened on.
+        MissingError: There is nothing.
+        InvalidArgument: It is no datastore; or beyond this machine, and neither TLS and a token nor `insecure`; or not an address
+            of this machine.
+        LockedError: The port is in use, or somebody is replacing the datastore.
+        UnsupportedError: It is an encrypted Badger directory, or one of another version or on a network file system.
 
     Example:
         >>> with evbackup.serve("restored", "127.0.0.1:0") as server:  # doctest: +SKIP

@@ -41,7 +41,11 @@ class Entry:
 
 
 class Datastore:
-    """An open datastore at one state; use it in `with` or `async with`, or `close()` it."""
+    """An open datastore at one state; use it in `with` or `async with`, or `close()` it.
+
+    Attributes:
+        path: Its directory.
+    """
 
     def __init__(self, path: StrPath, native: _evbackup.Opened) -> None:
         self.path = os.fspath(path)
@@ -134,8 +138,9 @@ def open(  # noqa: A001  # read as evbackup.open
 
     Raises:
         MissingError: There is nothing.
-        InvalidArgument: There is something else than a datastore.
-        LockedError: Another process holds it.
+        InvalidArgument: It is no datastore.
+        LockedError: Somebody is replacing it.
+        UnsupportedError: It is an encrypted Badger directory, or one of another version or on a network file system.
 
     Example:
         >>> with evbackup.open("restored") as store:  # doctest: +SKIP

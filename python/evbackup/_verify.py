@@ -39,6 +39,7 @@ def verify(
     Raises:
         MissingError: There is no such file.
         InvalidArgument: The call cannot be meant.
+        DamagedError: A manifest is damaged, so nobody knows what its segment should be.
 
     Example:
         >>> evbackup.verify(["full.badger", "inc1.badger"]).raise_for_findings()  # doctest: +SKIP
@@ -80,7 +81,9 @@ def inspect(
 
     Raises:
         MissingError: There is nothing.
-        DamagedError: It is neither.
+        InvalidArgument: It is a directory that is no datastore.
+        DamagedError: Its manifest, or a store, is damaged.
+        UnsupportedError: It is an encrypted Badger directory, or one of another version or on a network file system.
 
     Example:
         >>> evbackup.inspect("full.badger").next_since  # doctest: +SKIP
@@ -139,6 +142,7 @@ def digest(
     Raises:
         MissingError: There is nothing.
         DamagedError: It cannot be read to the end.
+        MismatchError: The segments do not belong together.
 
     Example:
         >>> evbackup.digest("full.badger") == evbackup.digest("/var/lib/restored")  # doctest: +SKIP

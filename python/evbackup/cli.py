@@ -109,7 +109,7 @@ _token_file = click.option(
     "--token-file",
     type=click.Path(dir_okay=False),
     envvar="EVBACKUP_TOKEN_FILE",
-    help="The bearer token's file; or EVBACKUP_TOKEN_FILE, or the token itself in EVBACKUP_TOKEN.",
+    help="The bearer token's file; or EVBACKUP_TOKEN_FILE, or the token itself in EVBACKUP_TOKEN. Refused when everybody may read it.",
 )
 
 
@@ -173,7 +173,7 @@ def _datastore(path: str | None, home: Path | None, database: str | None, what: 
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="Log lines for people, or one JSON object each.",
+    help="Log lines for people, or one JSON object each; then errors are such a line, too.",
 )
 @click.option("-v", "--verbose", count=True, help="Log to standard error what is done; twice: everything.")
 @click.pass_context
@@ -477,7 +477,9 @@ def inspect(
 @cli.command()
 @click.argument("paths", nargs=-1, metavar="[DATASTORE|SEGMENTS...]", type=click.Path())
 @click.option("--at", type=click.IntRange(min=0), help="The version to look at.")
-@click.option("--now", type=click.IntRange(min=0), help="Unix seconds: leave out what has expired then.")
+@click.option(
+    "--now", type=click.IntRange(min=0), help="Unix seconds: leave out what has expired then, instead of by now."
+)
 @click.option("--history", is_flag=True, help="Cover every entry, not only the newest live ones.")
 @_home
 @_database
@@ -529,7 +531,7 @@ def digest(
 @_tls("Clients need a certificate signed by one of these, PEM.")
 @_token_file
 @click.option("--insecure", is_flag=True, help="Listen beyond this machine without TLS and token.")
-@click.option("--max-rate", type=_params.Rate(), help="At most this fast for each backup: 10M, 1G.")
+@click.option("--max-rate", type=_params.Rate(), help="At most this fast, all backups together: 10M, 1G.")
 @click.option("--max-backups", type=click.IntRange(min=1), default=2, show_default=True, help="Backups at once.")
 @_reading
 @_json

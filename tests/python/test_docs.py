@@ -5,6 +5,7 @@ over a store that grows by a few blocks before each of them. Comments steer it, 
 
     <!-- test: with full.badger inc1.badger store -->   the page begins with these in its folder
     <!-- test: skip -->                                 the next fence does not run
+    <!-- test: in a fresh environment -->               `make test-wheel` plays the page, with the wheel in an environment of its own
 
 A `text` fence behind a `python` one is what that prints; in `console` the lines that do not begin with `$ ` are. `…` stands for
 anything within a line, a line of `…` for any lines.
@@ -26,6 +27,7 @@ import pytest
 import yaml
 
 import evbackup
+import reference
 from evbackup import errors
 from evbackup.cli import cli
 from support import grow
@@ -57,12 +59,13 @@ class Page(NamedTuple):
 
     fences: list[Fence]
     given: list[str]
+    fresh: bool
 
 
 def read(path: Path) -> Page:
     fences: list[Fence] = []
     given: list[str] = []
-    skip = False
+    skip = fresh = False
     language, begun, body = None, 0, list[str]()
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if language is not None:
@@ -73,13 +76,14 @@ def read(path: Path) -> Page:
                 body.append(line)
         elif fence := re.match(r"^```(\w*)", line):
             language, begun = fence[1], number
-        elif comment := re.match(r"^<!-- test: (with (.+)|skip) -->$", line):
+        elif comment := re.match(r"^<!-- test: (with (.+)|skip|in a fresh environment) -->$", line):
             skip = comment[1] == "skip"
+            fresh = fresh or comment[1] == "in a fresh environment"
             given += (comment[2] or "").split()
         elif "<!-- test" in line:
             pytest.fail(f"{name_of(path)}:{number}: expected a comment as the docstring has them, found {line}")
     assert language is None, f"{name_of(path)}:{begun}: a fence without an end"
-    return Page(fences, given)
+    return Page(fences, given, fresh)
 
 
 def matches(expected: str, found: str) -> bool:
@@ -187,8 +191,8 @@ def test_what_a_page_shows_is_so(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fences, given = read(page)
-    if not any(fence.language in {"python", "console"} and not fence.skipped for fence in fences):
+    fences, given, fresh = read(page)
+    if fresh or not any(fence.language in {"python", "console"} and not fence.skipped for fence in fences):
         return
     monkeypatch.chdir(tmp_path)
     provide(given, grown, tmp_path)
@@ -265,7 +269,7 @@ def test_every_page_is_linked_from_the_index() -> None:
     index = ROOT / "docs" / "index.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
     pages = {page.resolve() for page in (ROOT / "docs").rglob("*.md")} - {index.resolve()}
-    assert pages <= linked, sorted(name_of(page) for page in pages - linked)
+    assert pages <= linked, f"list in docs/index.md: {sorted(name_of(page) for page in pages - linked)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -274,6 +278,21 @@ def test_a_page_has_one_title_and_no_step_of_its_making(page: Path) -> None:
     plain = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     assert len(re.findall(r"^# ", plain, flags=re.MULTILINE)) == 1
     assert not re.search(r"\bissue \d|\bissue #\d|/root/|/tmp/wt|TODO|TBD", text, flags=re.IGNORECASE)
+
+
+GENERATED = reference.everything()
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=name_of)
+def test_what_is_generated_is_what_the_code_says(path: Path) -> None:
+    assert path.read_text() == GENERATED[path], "run `make reference`"
+
+
+def test_an_option_that_no_page_has_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "reference" / "cli.md"
+    verify = cli.commands["verify"]
+    monkeypatch.setattr(verify, "params", [*verify.params, click.Option(["--new"], help="What it is.")])
+    assert "| `--new TEXT` | – | What it is. |" in reference.written(page.read_text())
 
 
 def doc(page: str) -> str:
