@@ -39,6 +39,8 @@ type paper struct {
 	Options  string            `json:"options"`
 	Segments []segmentPaper    `json:"segments"`
 	Chains   []chainPaper      `json:"chains"`
+	// What the program says that wrote the database, if it was not this one.
+	WrittenBy json.RawMessage `json:"written_by,omitempty"`
 }
 
 type segmentPaper struct {
@@ -73,6 +75,9 @@ func runGolden(fs *flag.FlagSet, args []string) error {
 	out := fs.String("out", "", "the folder for the cases (required)")
 	only := fs.String("case", "", "make this case only")
 	dirs := fs.Bool("dirs", false, "make the directories only")
+	from := fs.String("from", "", "make --case of this database, which another program wrote")
+	written := fs.String("written-by", "", "that program's paper")
+	shows := fs.String("shows", "", "what that case shows")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -84,6 +89,9 @@ func runGolden(fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
+	if *from != "" {
+		return errors.Join(goldenFrom(*out, work, *only, *shows, *from, *written), sums(*out))
+	}
 	for _, c := range goldenCases {
 		if *dirs || *only != "" && *only != c.name {
 			continue

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds a sequencer out of the released ev-node: tests/interop/evnode/build.sh OUT
+# Builds a node out of the released ev-node, and its local DA layer: tests/interop/evnode/build.sh OUT
+# OUT is the node, OUT-da the DA layer (`tools/local-da` of the same module).
 # go.sum has the hashes of all modules, so Go asks no checksum database, which does not know every one of them
 # (github.com/evstack/ev-node/core v1.1.0). Some 500 packages: minutes the first time.
 set -eu
@@ -14,8 +15,9 @@ command -v go >/dev/null || {
 case $1 in /*) out=$1 ;; *) out=$PWD/$1 ;; esac
 cd "$(dirname "$0")"
 export GOFLAGS=-mod=readonly
-go list -deps . >/dev/null || {
+go list -deps . github.com/evstack/ev-node/tools/local-da >/dev/null || {
 	echo "error: the modules of ev-node cannot be had; see above" >&2
 	exit 11
 }
 go build -buildvcs=false -o "$out" .
+go build -buildvcs=false -o "$out-da" github.com/evstack/ev-node/tools/local-da

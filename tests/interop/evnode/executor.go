@@ -5,33 +5,83 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/evstack/ev-node/core/execution"
+	ds "github.com/ipfs/go-datastore"
 )
 
-// An execution layer that keeps nothing: its state is a hash over all that was executed. Since it says so (height 0), ev-node
-// executes every block of its store again when it starts, and compares each app hash with the one it has.
+// An execution layer whose state is a hash over all that was executed. Without a database it keeps nothing and says so (height 0): then
+// ev-node executes every block of its store again when it starts, and compares each app hash with the one it has. With a
+// database it goes on from what it holds, as reth does, and ev-node only brings it up to its own height.
 type executor struct {
 	mutex  sync.Mutex
+	db     ds.Batching // nil: keeps nothing
 	root   []byte
 	height uint64
 	total  uint64 // transactions
 	made   uint64
 	batch  int
 	first  uint64 // the first height that this process executed
+	undone uint64 // blocks that ev-node had it take back
+	final  uint64 // the highest height that ev-node called final
 	salt   [8]byte
 }
 
-var _ execution.HeightProvider = (*executor)(nil)
+// What the database holds for a block, under /block/<height>, beside its transactions under /tx/<height>/<number>.
+type elBlock struct {
+	Height    uint64 `json:"height"`
+	Timestamp int64  `json:"timestamp"` // seconds, as in a block of Ethereum
+	StateRoot string `json:"state_root"`
+	Txs       int    `json:"txs"`
+}
 
-func newExecutor(chain string, batch int) *executor {
-	e := &executor{root: genesisRoot(chain), batch: batch}
+var (
+	_       execution.HeightProvider = (*executor)(nil)
+	_       execution.Rollbackable   = (*executor)(nil)
+	headKey                          = ds.NewKey("/head") // the newest elBlock again
+)
+
+func blockKey(height uint64) ds.Key { return ds.NewKey(fmt.Sprintf("/block/%d", height)) }
+
+func txKey(height uint64, number int) ds.Key {
+	return ds.NewKey(fmt.Sprintf("/tx/%d/%d", height, number))
+}
+
+func newExecutor(ctx context.Context, chain string, batch int, db ds.Batching) (*executor, error) {
+	e := &executor{root: genesisRoot(chain), batch: batch, db: db}
 	// No transaction of an earlier run comes again.
 	binary.BigEndian.PutUint64(e.salt[:], uint64(time.Now().UnixNano()))
-	return e
+	if db == nil {
+		return e, nil
+	}
+	raw, err := db.Get(ctx, headKey)
+	if errors.Is(err, ds.ErrNotFound) {
+		return e, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, e.adopt(raw)
+}
+
+// Goes on behind a block of the database.
+func (e *executor) adopt(raw []byte) error {
+	var head elBlock
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return fmt.Errorf("the head of the execution layer: %w", err)
+	}
+	root, err := hex.DecodeString(head.StateRoot)
+	if err != nil {
+		return fmt.Errorf("the head of the execution layer: %w", err)
+	}
+	e.height, e.root = head.Height, root
+	return nil
 }
 
 func genesisRoot(chain string) []byte {
@@ -55,7 +105,7 @@ func (e *executor) GetTxs(context.Context) ([][]byte, error) {
 }
 
 func (e *executor) ExecuteTxs(
-	_ context.Context, txs [][]byte, height uint64, _ time.Time, before []byte,
+	ctx context.Context, txs [][]byte, height uint64, at time.Time, before []byte,
 ) (execution.ExecuteResult, error) {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
@@ -72,8 +122,11 @@ func (e *executor) ExecuteTxs(
 		sum.Write(binary.BigEndian.AppendUint64(nil, uint64(len(tx))))
 		sum.Write(tx)
 	}
-	e.root = sum.Sum(nil)
-	e.height = height
+	root := sum.Sum(nil)
+	if err := e.keep(ctx, txs, elBlock{height, at.Unix(), hex.EncodeToString(root), len(txs)}); err != nil {
+		return execution.ExecuteResult{}, err
+	}
+	e.root, e.height = root, height
 	e.total += uint64(len(txs))
 	if e.first == 0 {
 		e.first = height
@@ -81,7 +134,79 @@ func (e *executor) ExecuteTxs(
 	return execution.ExecuteResult{UpdatedStateRoot: bytes.Clone(e.root)}, nil
 }
 
-func (e *executor) SetFinal(context.Context, uint64) error { return nil }
+// One batch, so one Badger transaction, before ev-node commits the block: as reth, the execution layer may be one block ahead.
+func (e *executor) keep(ctx context.Context, txs [][]byte, made elBlock) error {
+	if e.db == nil {
+		return nil
+	}
+	raw, err := json.Marshal(made)
+	if err != nil {
+		return err
+	}
+	batch, err := e.db.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	for number, tx := range txs {
+		err = errors.Join(err, batch.Put(ctx, txKey(made.Height, number), tx))
+	}
+	err = errors.Join(err, batch.Put(ctx, blockKey(made.Height), raw), batch.Put(ctx, headKey, raw))
+	if err != nil {
+		return err
+	}
+	return batch.Commit(ctx)
+}
+
+func (e *executor) Rollback(ctx context.Context, target uint64) error {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	if e.db == nil {
+		return errors.New("an execution layer that keeps nothing has nothing to take back")
+	}
+	return e.rollback(ctx, target)
+}
+
+func (e *executor) rollback(ctx context.Context, target uint64) error {
+	if target == 0 {
+		return errors.New("the genesis of the execution layer is not a block")
+	}
+	raw, err := e.db.Get(ctx, blockKey(target))
+	if err != nil {
+		return fmt.Errorf("block %d of the execution layer: %w", target, err)
+	}
+	batch, err := e.db.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	for height := e.height; height > target; height-- {
+		var above elBlock
+		stored, err := e.db.Get(ctx, blockKey(height))
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(stored, &above); err != nil {
+			return err
+		}
+		for number := range above.Txs {
+			err = errors.Join(err, batch.Delete(ctx, txKey(height, number)))
+		}
+		if err := errors.Join(err, batch.Delete(ctx, blockKey(height))); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(batch.Put(ctx, headKey, raw), batch.Commit(ctx)); err != nil {
+		return err
+	}
+	e.undone += e.height - target
+	return e.adopt(raw)
+}
+
+func (e *executor) SetFinal(_ context.Context, height uint64) error {
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	e.final = max(e.final, height)
+	return nil
+}
 
 func (e *executor) GetExecutionInfo(context.Context) (execution.ExecutionInfo, error) {
 	return execution.ExecutionInfo{}, nil
@@ -97,11 +222,11 @@ func (e *executor) GetLatestHeight(context.Context) (uint64, error) {
 	return e.height, nil
 }
 
-// How many transactions were executed, replayed ones too.
-func (e *executor) executed() uint64 {
+// What a line says of it.
+func (e *executor) figures() map[string]any {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
-	return e.total
+	return map[string]any{"txs": e.total, "el_height": e.height, "undone": e.undone, "final": e.final}
 }
 
 // How many of the blocks up to a height this process executed.

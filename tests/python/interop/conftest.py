@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import evbackup
-from interop.peers import Badger, Large, build
+from interop.peers import Badger, CannotBuildError, Large, build, build_evnode
+from interop.real import EvNode
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -15,7 +16,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.interop)
             # Minutes on a machine whose disk is busy; every wait within is bounded.
-            item.add_marker(pytest.mark.timeout(240))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(240))
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +29,18 @@ def badger() -> Badger:
             pytest.fail(reason)
         pytest.skip(reason)
     return Badger(build())
+
+
+@pytest.fixture(scope="session")
+def evnode() -> EvNode:
+    """The released ev-node, built once; skips where it cannot be built, unless EVBACKUP_REQUIRE_EVNODE=1."""
+    try:
+        return EvNode(build_evnode())
+    except CannotBuildError as error:
+        reason = f"a released ev-node cannot be built here: {error}"
+        if os.environ.get("EVBACKUP_REQUIRE_EVNODE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 class Table:

@@ -20,28 +20,48 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "tests" / "interop"
+EVNODE = SOURCES / "evnode"
 # Expiry is judged here: between the years 2001 and 2096 that `fill --ttl` uses.
 NOW = 1_700_000_000
 PATIENCE_S = 60.0
+# Some 500 packages of ev-node, where nothing is in Go's cache.
+BUILD_S = 900.0
+
+
+class CannotBuildError(Exception):
+    """Why a program is not to be had here."""
+
+
+def _built(folder: Path, prefix: str, second: str, timeout_s: float) -> Path:
+    """The program of a folder, from the cache if these sources were built before, and a second one beside it, `NAME-SECOND`."""
+    cache = Path(os.environ.get("EVBACKUP_CACHE") or "~/.cache/evbackup").expanduser()
+    sources = sorted([*folder.glob("*.go"), *folder.glob("go.*"), folder / "build.sh"])
+    digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
+    program = cache / "interop" / f"{prefix}{digest[:16]}"
+    beside = program.with_name(f"{program.name}-{second}")
+    if not program.exists() or not beside.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = program.with_name(f"{program.name}.{os.getpid()}")
+        command = [folder / "build.sh", unfinished]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        except subprocess.TimeoutExpired:
+            raise CannotBuildError(f"it takes more than {timeout_s:.0f} s") from None
+        if done.returncode != 0:
+            raise CannotBuildError(" | ".join(done.stderr.strip().splitlines()[-2:]))
+        unfinished.with_name(f"{unfinished.name}-{second}").rename(beside)
+        unfinished.rename(program)
+    return program
 
 
 def build() -> Path:
-    """The program, from the cache if these sources were built before. Beside it, `NAME-newest` has the newest Badger."""
-    cache = Path(os.environ.get("EVBACKUP_CACHE") or "~/.cache/evbackup").expanduser()
-    sources = sorted([*SOURCES.glob("*.go"), *SOURCES.glob("go.*"), SOURCES / "build.sh"])
-    digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
-    program = cache / "interop" / digest[:16]
-    newest = program.with_name(f"{program.name}-newest")
-    if not program.exists() or not newest.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = program.with_name(f"{program.name}.{os.getpid()}")
-        built = subprocess.run(
-            [SOURCES / "build.sh", unfinished], capture_output=True, text=True, timeout=600, check=False
-        )
-        assert built.returncode == 0, built.stderr
-        unfinished.with_name(f"{unfinished.name}-newest").rename(newest)
-        unfinished.rename(program)
-    return program
+    """The program that runs a real Badger. Beside it, `NAME-newest` has the newest one."""
+    return _built(SOURCES, "", "newest", 600)
+
+
+def build_evnode() -> Path:
+    """The released ev-node. Beside it, `NAME-da` is its local DA layer."""
+    return _built(EVNODE, "evnode-", "da", BUILD_S)
 
 
 class Badger:
@@ -120,8 +140,13 @@ class Tally:
 class Peer:
     """A running process of the program that says when it is ready, and answers commands on its standard input."""
 
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command: list[str], log: Path | None = None) -> None:
+        """`log`: where what it says on standard error goes; None: where ours goes."""
+        with contextlib.ExitStack() as stack:
+            errors = stack.enter_context(log.open("a")) if log else None
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
         self._answers: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
