@@ -1,5 +1,6 @@
 """Memory under a limit, the start, and how soon a verb lets go."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,42 +14,61 @@ from measure import MIB, Limit, Row, RunError, Worker, median, run, serving, tim
 from throughput import BLOCK, SMALL, memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SOON_S = 0.2
 GONE_S = 5.0
 
 
-def under_limit(data: Data, name: str, bytes_: int, size: int) -> Row:
-    """Backup, serve, verify and restore of one data set, each in a process with a limit."""
-    allowed = 256 * MIB + 3 * size
-    store, _ = data.store(name, bytes_, size)
-    peaks: dict[str, int] = {}
-    hows: set[str] = set()
+class Limited:
+    """Verbs, each in a process with a limit, and the peaks of their anonymous memory."""
 
-    def limited(verb: str, *args: object, **options: Any) -> None:
-        limit = Limit(allowed)
+    def __init__(self, size: int) -> None:
+        self.allowed = 256 * MIB + 3 * size
+        self.peaks: dict[str, int] = {}
+        self.hows: set[str] = set()
+
+    def run(self, name: str, verb: str, *args: object, **options: Any) -> None:
+        """A verb that is killed by its limit goes into the table, and the others are measured."""
+        limit = Limit(self.allowed)
         try:
-            peaks[verb] = run(verb, *args, limit=limit, **options).peak
+            self.peaks[name] = run(verb, *args, limit=limit, **options).peak
         except RunError as error:
-            peaks[verb] = sys.maxsize
-            print(f"  {error}", file=sys.stderr)
+            self.peaks[name] = sys.maxsize
+            print(f"  {name}: {error}", file=sys.stderr)
         finally:
             limit.close()
-        hows.add(limit.how)
+        self.hows.add(limit.how)
 
-    limit = Limit(allowed)
-    with serving(store, limit=limit) as (addr, server):
-        limited("backup", addr, data.path("limited.badger"))
-        peaks["serve"] = server.peak
-    limit.close()
-    limited("verify", data.path("limited.badger"))
-    limited("digest", data.path("limited.badger"))
-    limited("restore", data.path("limited.badger"), data.path("limited-store"), engine="rocksdb")
+    @contextlib.contextmanager
+    def serving(self, path: Path) -> "Iterator[str]":
+        """Our server, and its address."""
+        limit = Limit(self.allowed)
+        with serving(path, limit=limit) as (addr, server):
+            yield addr
+        self.peaks["serve"] = server.peak
+        limit.close()
+
+    def row(self, what: str) -> Row:
+        peaks = self.peaks.items()
+        figure = ", ".join(f"{name} {'killed' if peak == sys.maxsize else memory(peak)}" for name, peak in peaks)
+        most = max(self.peaks.values())
+        what = f"{what}, under a limit: {', '.join(sorted(self.hows))}"
+        shown = "killed" if most == sys.maxsize else memory(most)
+        return Row(what, "≤ 256 MiB + 3 values", figure, most <= self.allowed, shown)
+
+
+def under_limit(data: Data, name: str, bytes_: int, size: int) -> Row:
+    """Backup, serve, verify and restore of one data set, each in a process with a limit."""
+    limited = Limited(size)
+    store, _ = data.store(name, bytes_, size)
+    with limited.serving(store) as addr:
+        limited.run("backup", "backup", addr, data.path("limited.badger"))
+    limited.run("verify", "verify", data.path("limited.badger"))
+    limited.run("digest", "digest", data.path("limited.badger"))
+    limited.run("restore", "restore", data.path("limited.badger"), data.path("limited-store"), engine="rocksdb")
     data.drop("limited")
-    figure = ", ".join(f"{verb} {'killed' if peak == sys.maxsize else memory(peak)}" for verb, peak in peaks.items())
-    what = f"memory at {bytes_ / 1e9:.1f} GB of {size} B values, under a limit: {', '.join(sorted(hows))}"
-    return Row(what, "≤ 256 MiB + 3 values", figure, max(peaks.values()) <= allowed, memory(max(peaks.values())))
+    return limited.row(f"memory at {bytes_ / 1e9:.1f} GB of {size} B values")
 
 
 def small_memory(data: Data, sizes: Sizes) -> list[Row]:

@@ -1,10 +1,11 @@
 """`make bench`: each bar of the design against a baseline of the same run, as a table.
 
-    python tests/bench/run.py [--quick] [--only NAME …] [--dir FOLDER] [--peer PROGRAM]
+    python tests/bench/run.py [--quick] [--only NAME …] [--dir FOLDER] [--peer PROGRAM] [--tool PROGRAM]
 
 Needs the release build of the module (`maturin develop --release`). Works in a folder of its own, which is removed at the end: up to
-30 GB, with `--quick` 1 GB. `--peer` names what `tests/interop/build.sh` has built; else it is built where Go is. The bars on memory and on
-the shaped link need root. Misses are printed, not failures: benchmarks are not tests.
+30 GB, with `--quick` 1 GB. `--peer` names what `tests/interop/build.sh` has built; else it is built where Go is. `--tool`
+names what cargo makes of `tool.rs`; else it is made. The bars on memory and on the shaped link need root. Misses are printed, not failures:
+benchmarks are not tests.
 """
 
 import argparse
@@ -65,9 +66,10 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this part; may be repeated")
     parser.add_argument("--dir", type=Path, help="where the data goes; a new folder in it is made and removed")
     parser.add_argument("--peer", type=Path, help="the program that tests/interop/build.sh makes")
+    parser.add_argument("--tool", type=Path, help="the program that cargo makes of tool.rs")
     given = parser.parse_args()
     sizes = QUICK if given.quick else FULL
-    tool = build_tool()
+    tool = given.tool or build_tool()
     print(machine(), flush=True)
     with tempfile.TemporaryDirectory(prefix="evbackup-bench-", dir=given.dir) as folder:
         data = Data(Path(folder), tool)
@@ -108,6 +110,8 @@ def main() -> None:
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             if name == "link":
                 data.drop("medium")
+            if name == "large-memory":
+                data.drop("large")
         print(table(rows))
 
 
