@@ -12,6 +12,11 @@ FUZZ_S ?= 20
 LIVE_S ?= 600
 
 bin := $(VENV)/bin
+# The oldest C library that the released wheel runs with: Debian 10, Ubuntu 20.04, RHEL 8.
+MANYLINUX := manylinux_2_28
+wheels := dist/test-wheel
+# What the package needs, in the versions of pyproject.toml.
+needed = $(shell sed -n 's/^ *"\(click\|tomli\)==\(.*\)",$$/\1==\2/p' pyproject.toml)
 backend := python/build_backend/evbuild.py
 # Every build sees the same variables, so that nothing is compiled twice: see the backend.
 run := $(bin)/python $(backend) run
@@ -21,7 +26,7 @@ step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
 
-.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel bench fuzz docs rustdoc reference ansible clean
+.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel test-wheel bench fuzz docs rustdoc reference ansible galaxy clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,9 +87,18 @@ develop: $(VENV)/tools
 	$(call step,maturin develop)
 	@$(call develop)
 
-wheel: $(VENV)/tools ## A release wheel in dist/
-	$(call step,maturin build)
-	@$(run) $(bin)/maturin build --release --out dist
+wheel: $(VENV)/wheel ## The wheel for Linux (manylinux) and the source package in dist/; compiles RocksDB the first time
+	$(call step,maturin build --zig)
+	@PATH=$(abspath $(bin)):$$PATH $(bin)/python $(backend) portable $(bin)/maturin build --release --zig --compatibility $(MANYLINUX) --out dist
+	@$(bin)/maturin sdist --quiet --out dist
+
+test-wheel: develop ## A wheel of the development build in empty environments of each Python here, and the page of the first five minutes
+	$(call step,wheel)
+	@rm -rf $(wheels)
+	@$(run) $(bin)/maturin build --quiet --compatibility linux --out $(wheels)
+	@$(bin)/maturin sdist --quiet --out $(wheels)
+	@$(bin)/pip download --quiet --no-deps --dest $(wheels) --only-binary :all: --platform any --implementation py --abi none --python-version 3.10 $(needed)
+	@EVBACKUP_WHEELS=$(wheels) $(bin)/pytest tests/wheel
 
 bench: $(VENV)/tools ## The table of measured figures against their bars (release build)
 	$(call step,maturin develop --release)
@@ -100,6 +114,9 @@ fuzz: $(VENV)/tools ## Fuzz each target for FUZZ_S seconds, from the kept corpus
 ansible: develop $(VENV)/ansible ## The collection by Ansible's own tools: sanity, integration, lint, documentation, build
 	@tests/ansible.sh $(abspath $(bin))
 
+galaxy: $(VENV)/galaxy/ready ## The collection as Galaxy takes it, in dist/; REPOSITORY=https://… is the address of its sources
+	@tests/galaxy.sh $(abspath $(VENV)/galaxy/bin) '$(REPOSITORY)'
+
 clean: ## Remove what was built in this checkout (the cache in ~/.cache/evbackup stays)
 	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache python/evbackup/*.so
 	find python tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -113,9 +130,21 @@ $(VENV)/tools: pyproject.toml
 	@$(bin)/pip install --quiet --group tools
 	@touch $@
 
+# The compiler that links against an older C library, which only `make wheel` needs.
+$(VENV)/wheel: $(VENV)/tools
+	@$(bin)/pip install --quiet --group wheel
+	@touch $@
+
 # Sphinx and its like, which only `make docs` needs.
 $(VENV)/docs: $(VENV)/tools
 	@$(bin)/pip install --quiet --group docs
+	@touch $@
+
+# Galaxy's importer wants other versions of what the rest of the tools share.
+$(VENV)/galaxy/ready: $(VENV)/tools
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check pip==26.3
+	@$(@D)/bin/python -m pip install --quiet --group galaxy
 	@touch $@
 
 # Ansible's tools are large, and only `make ansible` needs them.

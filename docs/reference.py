@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 COLLECTION = DOCS.parent / "python" / "ansible_collections" / "evbackup" / "ops"
-WIDTH = 100
+WIDTH = 84
 PART = re.compile(r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n)(?P<text>.*?)(?P<end><!-- end -->\n)", re.DOTALL)
 
 Row = tuple[str, ...]

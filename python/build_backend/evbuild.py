@@ -9,7 +9,8 @@ Two things make a build of this crate fail or take 20 minutes where 30 seconds w
 
 So cargo, maturin and pip must all see the same variables. `evbuild.py env` prints them for a shell, `evbuild.py run COMMAND…` runs a
 command with them, and the PEP 517 hooks below set them for pip (which uses the archive when it is there, and else lets
-cargo compile RocksDB inside the build).
+cargo compile RocksDB inside the build). `evbuild.py portable COMMAND…` is for a wheel that runs on older machines than this one: the archive is made by this
+machine's compiler for its own C library, so there cargo compiles RocksDB with the compiler that the command brings, in a target folder of its own.
 
 The cache is `$EVBACKUP_CACHE`, else `~/.cache/evbackup`. Nothing in it is worth keeping: deleting it costs one slow build.
 """
@@ -246,19 +247,23 @@ def check_go() -> None:
 # --- The environment -----------------------------------------------------------------------------------------------------
 
 
-def environment(*, archive: bool = True) -> dict[str, str]:
+def environment(*, archive: bool = True, portable: bool = False) -> dict[str, str]:
     """What every build must see.
 
     Args:
         archive: Compile RocksDB into the cache if it is not there; else it is used only when it is.
+        portable: No archive: RocksDB is compiled by the compiler of the build.
     """
     known: dict[str, str] = {}
     known["LIBCLANG_PATH"] = os.environ.get("LIBCLANG_PATH") or str(libclang())
     if arguments := clang_arguments():
         known["BINDGEN_EXTRA_CLANG_ARGS"] = arguments
     known["PYO3_CONFIG_FILE"] = os.environ.get("PYO3_CONFIG_FILE") or str(pyo3_config())
-    known["CARGO_TARGET_DIR"] = os.environ.get("CARGO_TARGET_DIR") or str(cache() / "target")
+    target = os.environ.get("CARGO_TARGET_DIR") or str(cache() / "target")
+    known["CARGO_TARGET_DIR"] = f"{target}-portable" if portable else target
     claim(Path(known["CARGO_TARGET_DIR"]))
+    if portable:
+        return known
     if given := os.environ.get("ROCKSDB_LIB_DIR"):
         known |= {"ROCKSDB_LIB_DIR": given, "ROCKSDB_STATIC": os.environ.get("ROCKSDB_STATIC", "1")}
     elif archive or (rocksdb_folder() / "librocksdb.a").exists():
@@ -298,14 +303,14 @@ def claim(target: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`env`, `run COMMAND…`, or `check TOOL…`."""
+    """`env`, `run COMMAND…`, `portable COMMAND…`, or `check TOOL…`."""
     try:
         match arguments:
             case ["env"]:
                 for name, value in environment().items():
                     print(f"export {name}={shlex.quote(value)}")
-            case ["run", command, *rest]:
-                os.environ.update(environment())
+            case ["run" | "portable" as how, command, *rest]:
+                os.environ.update(environment(portable=how == "portable"))
                 sys.stderr.flush()
                 os.execvp(command, [command, *rest])
             case ["check", *tools]:
@@ -313,7 +318,7 @@ def main(arguments: list[str]) -> int:
                 for tool in tools:
                     checks[tool]()
             case _:
-                say("expected `env`, `run COMMAND…` or `check rust|cxx|go…`")
+                say("expected `env`, `run COMMAND…`, `portable COMMAND…` or `check rust|cxx|go…`")
                 return 2
     except BuildError as error:
         say(str(error))
