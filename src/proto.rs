@@ -16,8 +16,15 @@ mod generated {
     }
 }
 
-/// The Backup RPC in the proposal's final layout, with evbackup's fields from 16 on.
+/// `StoreService`: the RPCs that read a node's datastore, and the Backup RPC in the proposal's final layout, with evbackup's fields from 16
+/// on.
+///
+/// The parts of a [`Block`](evnode::Block) are the bytes that were stored or received: as messages they would lose what ev-node does
+/// not write any more, and with it their hash.
 pub use generated::evnode;
+
+/// The well-known type of times.
+pub use prost_types::Timestamp;
 
 /// The same messages with untyped numbers, for reading both of the proposal's layouts.
 pub use generated::any_layout;

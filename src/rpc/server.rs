@@ -16,7 +16,10 @@ use super::status::to_status;
 use super::tls::Tls;
 use crate::error::{Error, Kind, Result};
 use crate::proto::REFLECTION;
-use crate::proto::evnode::BackupRequest;
+use crate::proto::evnode::{
+    BackupRequest, GetBlockRequest, GetBlockResponse, GetGenesisDaHeightResponse, GetMetadataRequest,
+    GetMetadataResponse, GetP2pStoreInfoResponse, GetStateResponse,
+};
 use crate::proto::evnode::store_service_server::{StoreService, StoreServiceServer};
 use std::fmt;
 use std::net::SocketAddr;
@@ -363,6 +366,35 @@ struct Service {
 #[tonic::async_trait]
 impl StoreService for Service {
     type BackupStream = Reply;
+
+    async fn get_block(&self, _: Request<GetBlockRequest>) -> Result<Response<GetBlockResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_state(&self, _: Request<()>) -> Result<Response<GetStateResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_metadata(
+        &self,
+        _: Request<GetMetadataRequest>,
+    ) -> Result<Response<GetMetadataResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_genesis_da_height(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<GetGenesisDaHeightResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_p2p_store_info(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<GetP2pStoreInfoResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Reply>, Status> {
         let client = request.remote_addr().map_or_else(|| "a client".to_owned(), |addr| addr.to_string());
