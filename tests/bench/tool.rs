@@ -13,7 +13,11 @@ use evbackup::entry::{Entry, Sink as _};
 use evbackup::proto::evnode::backup_response::Response as Payload;
 use evbackup::proto::evnode::store_service_client::StoreServiceClient;
 use evbackup::proto::evnode::store_service_server::{StoreService, StoreServiceServer};
-use evbackup::proto::evnode::{BackupMetadata, BackupRequest, BackupResponse};
+use evbackup::proto::evnode::{
+    BackupMetadata, BackupRequest, BackupResponse, GetBlockRequest, GetBlockResponse,
+    GetGenesisDaHeightResponse, GetMetadataRequest, GetMetadataResponse, GetP2pStoreInfoResponse,
+    GetStateResponse,
+};
 use evbackup::store::{Increment, LoadOptions, Loader, NewAbout, Store};
 use rocksdb::{BlockBasedOptions, DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
 use std::error::Error;
@@ -259,6 +263,35 @@ impl StoreService for Bare {
         let end = Payload::Metadata(BackupMetadata { completed: true, ..BackupMetadata::default() });
         let replies = chunks.chain([end]).map(|payload| Ok(BackupResponse { response: Some(payload) }));
         Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+
+    async fn get_block(&self, _: Request<GetBlockRequest>) -> Result<Response<GetBlockResponse>, Status> {
+        Err(Status::unimplemented("no block here"))
+    }
+
+    async fn get_state(&self, _: Request<()>) -> Result<Response<GetStateResponse>, Status> {
+        Err(Status::unimplemented("no state here"))
+    }
+
+    async fn get_metadata(
+        &self,
+        _: Request<GetMetadataRequest>,
+    ) -> Result<Response<GetMetadataResponse>, Status> {
+        Err(Status::unimplemented("no metadata here"))
+    }
+
+    async fn get_genesis_da_height(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<GetGenesisDaHeightResponse>, Status> {
+        Err(Status::unimplemented("no DA height here"))
+    }
+
+    async fn get_p2p_store_info(
+        &self,
+        _: Request<()>,
+    ) -> Result<Response<GetP2pStoreInfoResponse>, Status> {
+        Err(Status::unimplemented("no peers here"))
     }
 }
 

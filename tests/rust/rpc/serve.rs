@@ -164,15 +164,22 @@ async fn health_reflection_and_unknown_methods() {
     let reply = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
     assert_eq!(reply.status, 1);
 
-    let ask = MessageRequest::FileContainingSymbol("evnode.v1.StoreService".to_owned());
-    let ask = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
-    let mut client = ServerReflectionClient::new(channel.clone());
-    let mut replies = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
-    let reply = replies.message().await.unwrap().unwrap().message_response;
-    let Some(MessageResponse::FileDescriptorResponse(files)) = reply else { panic!("{reply:?}") };
-    let file = files.file_descriptor_proto.concat();
-    let holds = |name: &[u8]| file.windows(name.len()).any(|window| window == name);
-    assert!(holds(b"since_version") && holds(b"pinned_version") && !holds(b"target_height"));
+    for (symbol, expected, absent) in [
+        ("evnode.v1.StoreService", "GetP2PStoreInfo", "target_height"),
+        ("evnode.v1.BackupMetadata", "pinned_version", "target_height"),
+        ("evnode.v1.Header", "last_results_hash", "target_height"),
+    ] {
+        let ask = MessageRequest::FileContainingSymbol(symbol.to_owned());
+        let ask = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
+        let mut client = ServerReflectionClient::new(channel.clone());
+        let mut replies =
+            client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+        let reply = replies.message().await.unwrap().unwrap().message_response;
+        let Some(MessageResponse::FileDescriptorResponse(files)) = reply else { panic!("{reply:?}") };
+        let file = files.file_descriptor_proto.concat();
+        let holds = |name: &str| file.windows(name.len()).any(|window| window == name.as_bytes());
+        assert!(holds(expected) && !holds(absent), "{symbol}");
+    }
 
     // What the layers above do not serve yet.
     let mut grpc = tonic::client::Grpc::new(channel);
