@@ -16,11 +16,11 @@ use super::status::to_status;
 use super::tls::Tls;
 use crate::error::{Error, Kind, Result};
 use crate::proto::REFLECTION;
+use crate::proto::evnode::store_service_server::{StoreService, StoreServiceServer};
 use crate::proto::evnode::{
     BackupRequest, GetBlockRequest, GetBlockResponse, GetGenesisDaHeightResponse, GetMetadataRequest,
     GetMetadataResponse, GetP2pStoreInfoResponse, GetStateResponse,
 };
-use crate::proto::evnode::store_service_server::{StoreService, StoreServiceServer};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -389,10 +389,7 @@ impl StoreService for Service {
         Err(Status::unimplemented(""))
     }
 
-    async fn get_p2p_store_info(
-        &self,
-        _: Request<()>,
-    ) -> Result<Response<GetP2pStoreInfoResponse>, Status> {
+    async fn get_p2p_store_info(&self, _: Request<()>) -> Result<Response<GetP2pStoreInfoResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

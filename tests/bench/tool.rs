@@ -287,10 +287,7 @@ impl StoreService for Bare {
         Err(Status::unimplemented("no DA height here"))
     }
 
-    async fn get_p2p_store_info(
-        &self,
-        _: Request<()>,
-    ) -> Result<Response<GetP2pStoreInfoResponse>, Status> {
+    async fn get_p2p_store_info(&self, _: Request<()>) -> Result<Response<GetP2pStoreInfoResponse>, Status> {
         Err(Status::unimplemented("no peers here"))
     }
 }

@@ -172,8 +172,7 @@ async fn health_reflection_and_unknown_methods() {
         let ask = MessageRequest::FileContainingSymbol(symbol.to_owned());
         let ask = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
         let mut client = ServerReflectionClient::new(channel.clone());
-        let mut replies =
-            client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+        let mut replies = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
         let reply = replies.message().await.unwrap().unwrap().message_response;
         let Some(MessageResponse::FileDescriptorResponse(files)) = reply else { panic!("{reply:?}") };
         let file = files.file_descriptor_proto.concat();
