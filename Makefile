@@ -26,7 +26,7 @@ step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
 
-.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel test-wheel bench fuzz docs rustdoc reference ansible galaxy clean
+.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel test-wheel bench fuzz docs rustdoc recording reference ansible galaxy clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ docs: develop rustdoc $(VENV)/docs ## The site of the documentation in dist/site
 
 reference: develop ## Write what the reference pages say of the code anew
 	@$(bin)/python docs/reference.py
+
+recording: develop ## Record docs/recording.md anew
+	@EVBACKUP_RECORD=1 $(bin)/pytest tests/python/test_docs.py -k recording.md
 
 rustdoc: $(VENV)/tools
 	$(call step,rustdoc)

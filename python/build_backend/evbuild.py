@@ -144,8 +144,8 @@ def fetch_libclang(folder: Path) -> Path:
     return folder / "clang" / "native" / "libclang.so"
 
 
-def clang_arguments() -> str:
-    """The compiler's own headers (`stdbool.h`, …), which a bare libclang lacks."""
+def clang_arguments(*, portable: bool = False) -> str:
+    """The compiler's own headers (`stdbool.h`, …), which a bare libclang lacks; those of the system too where it is told to cross-compile."""
     compiler = os.environ.get("CC") or next((name for name in ("cc", "gcc") if shutil.which(name)), None)
     given = os.environ.get("BINDGEN_EXTRA_CLANG_ARGS", "")
     if compiler is None:
@@ -153,6 +153,12 @@ def clang_arguments() -> str:
     asked = [*shlex.split(compiler), "-print-file-name=include"]
     folder = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     wanted = f"-isystem {folder}"
+    if portable:
+        triple = subprocess.run(
+            [*shlex.split(compiler), "-print-multiarch"], capture_output=True, text=True, check=False
+        )
+        system = Path("/usr/include")
+        wanted += "".join(f" -idirafter {place}" for place in dict.fromkeys((system / triple.stdout.strip(), system)))
     if not Path(folder).is_absolute() or not Path(folder).is_dir() or wanted in given:
         return given
     return f"{given} {wanted}".strip()
@@ -256,7 +262,7 @@ def environment(*, archive: bool = True, portable: bool = False) -> dict[str, st
     """
     known: dict[str, str] = {}
     known["LIBCLANG_PATH"] = os.environ.get("LIBCLANG_PATH") or str(libclang())
-    if arguments := clang_arguments():
+    if arguments := clang_arguments(portable=portable):
         known["BINDGEN_EXTRA_CLANG_ARGS"] = arguments
     known["PYO3_CONFIG_FILE"] = os.environ.get("PYO3_CONFIG_FILE") or str(pyo3_config())
     target = os.environ.get("CARGO_TARGET_DIR") or str(cache() / "target")

@@ -5,6 +5,8 @@ over a store that grows by a few blocks before each of them. Comments steer it, 
 
     <!-- test: with full.badger inc1.badger store -->   the page begins with these in its folder
     <!-- test: skip -->                                 the next fence does not run
+    <!-- test: recorded -->                             what the page shows is real: times, digests and ids are compared as such, and
+                                                        `make recording` writes the page anew
     <!-- test: in a fresh environment -->               `make test-wheel` plays the page, with the wheel in an environment of its own
 
 A `text` fence behind a `python` one is what that prints; in `console` the lines that do not begin with `$ ` are. `…` stands for
@@ -43,6 +45,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NODE = "node:7331"
 MORE_BLOCKS = 3
+# Write the recorded pages instead of comparing them.
+RECORD = "EVBACKUP_RECORD" in os.environ
 
 
 class Fence(NamedTuple):
@@ -59,13 +63,14 @@ class Page(NamedTuple):
 
     fences: list[Fence]
     given: list[str]
-    fresh: bool
+    says: set[str]
 
 
 def read(path: Path) -> Page:
     fences: list[Fence] = []
     given: list[str] = []
-    skip = fresh = False
+    says: set[str] = set()
+    skip = False
     language, begun, body = None, 0, list[str]()
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if language is not None:
@@ -76,14 +81,32 @@ def read(path: Path) -> Page:
                 body.append(line)
         elif fence := re.match(r"^```(\w*)", line):
             language, begun = fence[1], number
-        elif comment := re.match(r"^<!-- test: (with (.+)|skip|in a fresh environment) -->$", line):
+        elif comment := re.match(r"^<!-- test: (with (.+)|skip|recorded|in a fresh environment) -->$", line):
             skip = comment[1] == "skip"
-            fresh = fresh or comment[1] == "in a fresh environment"
+            says.add(comment[1])
             given += (comment[2] or "").split()
         elif "<!-- test" in line:
             pytest.fail(f"{name_of(path)}:{number}: expected a comment as the docstring has them, found {line}")
     assert language is None, f"{name_of(path)}:{begun}: a fence without an end"
-    return Page(fences, given, fresh)
+    return Page(fences, given, says)
+
+
+# What differs from run to run.
+VARYING = {
+    r"\b\d{4}-\d\d-\d\dT[\d:.]+Z": "TIME",
+    r"\b[0-9a-f]{16,}\b": "HEX",
+    r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "ID",
+    r"(?<=elapsed_s)( +)[\d.e-]+": r"\1SECONDS",
+    r"\b[\d.]+ s\b": "SECONDS",
+    r"(?<=age=)[\d.]+": "SECONDS",
+}
+
+
+def steady(text: str) -> str:
+    """A text without what differs from run to run."""
+    for pattern, name in VARYING.items():
+        text = re.sub(pattern, name, text)
+    return text
 
 
 def matches(expected: str, found: str) -> bool:
@@ -97,8 +120,9 @@ def matches(expected: str, found: str) -> bool:
 class Runner:
     """Runs the fences of one page."""
 
-    def __init__(self, page: Path, folder: Path, address: str) -> None:
+    def __init__(self, page: Path, folder: Path, address: str, *, recorded: bool) -> None:
         self.page = page
+        self.recorded = recorded
         self.folder = folder
         self.address = address
         self.names: dict[str, Any] = {"__name__": "page"}
@@ -111,7 +135,9 @@ class Runner:
         exec(compile(code, str(self.page), "exec"), self.names)
         return capsys.readouterr().out.replace(self.address, NODE)
 
-    def console(self, fence: Fence) -> None:
+    def console(self, fence: Fence) -> str:
+        """Runs the commands; what a terminal shows."""
+        said: list[str] = []
         commands: list[tuple[str, list[str]]] = []
         lines = iter(fence.text.splitlines())
         for line in lines:
@@ -137,9 +163,13 @@ class Runner:
             asked = place + 1 < len(commands) and commands[place + 1][0] == "echo $?"
             found = done.stdout.replace(self.address, NODE)
             assert asked or self.code == 0, f"{self.place(fence)}: {command}\nexit code {self.code}\n{found}"
-            if expected:
+            said += [f"$ {command}", *found.splitlines()]
+            if expected and not RECORD:
                 shown = "\n".join(expected)
+                if self.recorded:
+                    shown, found = steady(shown), steady(found)
                 assert matches(shown, found), f"{self.place(fence)}: {command}\nexpected:\n{shown}\nfound:\n{found}"
+        return "\n".join(said)
 
     def place(self, fence: Fence) -> str:
         return f"{name_of(self.page)}:{fence.line}"
@@ -191,12 +221,14 @@ def test_what_a_page_shows_is_so(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fences, given, fresh = read(page)
-    if fresh or not any(fence.language in {"python", "console"} and not fence.skipped for fence in fences):
+    fences, given, says = read(page)
+    if "in a fresh environment" in says or not any(
+        fence.language in {"python", "console"} and not fence.skipped for fence in fences
+    ):
         return
     monkeypatch.chdir(tmp_path)
     provide(given, grown, tmp_path)
-    runner = Runner(page, tmp_path, grown.address)
+    runner = Runner(page, tmp_path, grown.address, recorded="recorded" in says)
     printed: str | None = None
     for fence in fences:
         if fence.skipped:
@@ -206,7 +238,9 @@ def test_what_a_page_shows_is_so(
             printed = runner.python(fence, capsys)
         elif fence.language == "console":
             grow(grown.store, MORE_BLOCKS)
-            runner.console(fence)
+            said = runner.console(fence)
+            if RECORD and runner.recorded:
+                page.write_text(page.read_text().replace(f"\n{fence.text}\n", f"\n{said}\n", 1))
         elif fence.language == "text" and printed is not None:
             assert matches(fence.text, printed), f"{runner.place(fence)}: expected:\n{fence.text}\nfound:\n{printed}"
             printed = None
