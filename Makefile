@@ -21,7 +21,8 @@ backend := python/build_backend/evbuild.py
 # Every build sees the same variables, so that nothing is compiled twice: see the backend.
 run := $(bin)/python $(backend) run
 # Without the remarks that maturin makes each time; what cargo and rustc say stays.
-develop = $(run) $(bin)/maturin develop $(1) 2>&1 | { grep -vE '^(⚠️|🍹|🔗|🐍|📡|📦|✏️|🛠|Looking in links|Ignoring |Requirement already)' || :; }
+quietly = 2>&1 | { grep -vE '^(⚠️|🍹|🔗|🐍|📡|📦|✏️|🛠|From `cargo package|warning: manifest has no| *\||  = note: see |Looking in links|Ignoring |Requirement already)' || :; }
+develop = $(run) $(bin)/maturin develop $(1) $(quietly)
 step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
@@ -92,14 +93,15 @@ develop: $(VENV)/tools
 
 wheel: $(VENV)/wheel ## The wheel for Linux (manylinux) and the source package in dist/; compiles RocksDB the first time
 	$(call step,maturin build --zig)
-	@PATH=$(abspath $(bin)):$$PATH $(bin)/python $(backend) portable $(bin)/maturin build --release --zig --compatibility $(MANYLINUX) --out dist
-	@$(bin)/maturin sdist --quiet --out dist
+	@PATH=$(abspath $(bin)):$$PATH $(bin)/python $(backend) portable $(bin)/maturin build --release --zig --compatibility $(MANYLINUX) --out dist $(quietly)
+	@$(bin)/maturin sdist --out dist $(quietly)
+	@ls -l dist/*.whl dist/*.tar.gz
 
 test-wheel: develop ## A wheel of the development build in empty environments of each Python here, and the page of the first five minutes
 	$(call step,wheel)
 	@rm -rf $(wheels)
-	@$(run) $(bin)/maturin build --quiet --compatibility linux --out $(wheels)
-	@$(bin)/maturin sdist --quiet --out $(wheels)
+	@$(run) $(bin)/maturin build --compatibility linux --out $(wheels) $(quietly)
+	@$(bin)/maturin sdist --out $(wheels) $(quietly)
 	@$(bin)/pip download --quiet --no-deps --dest $(wheels) --only-binary :all: --platform any --implementation py --abi none --python-version 3.10 $(needed)
 	@EVBACKUP_WHEELS=$(wheels) $(bin)/pytest tests/wheel
 

@@ -73,7 +73,7 @@ def run(*command: object, folder: Path, environment: dict[str, str]) -> str:
 
 
 def test_one_wheel_is_for_every_python_and_has_all_that_the_page_says() -> None:
-    assert re.fullmatch(r"evbackup-[\d.]+-cp310-abi3-(manylinux|linux)\w+_x86_64\.whl", wheel().name)
+    assert re.fullmatch(r"evbackup-[\d.]+-cp310-abi3-(manylinux_\d+_\d+|linux)_x86_64\.whl", wheel().name)
     names = set(zipfile.ZipFile(wheel()).namelist())
     share = f"evbackup-{wheel().name.split('-')[1]}.data/data/share"
     kept = {str(file.relative_to(ROOT / "python" / "installed" / "data" / "share")) for file in installed()}
