@@ -183,6 +183,8 @@ pub struct Need {
     pub since: u64,
     /// Keys that [`Snapshot::get`] will be asked for, whatever their version.
     pub keys: Vec<Vec<u8>>,
+    /// Once the values of `keys`, in their order, have so many bytes, the rest need not be readable; one always is.
+    pub enough: Option<usize>,
     /// [`Snapshot::listed`] will be asked, for the keys that begin with none of these.
     pub listed: Option<&'static [&'static [u8]]>,
 }
@@ -195,7 +197,7 @@ impl Need {
 
     /// Only the tip and the keys given: nothing is copied.
     pub fn keys(keys: Vec<Vec<u8>>) -> Self {
-        Self { since: u64::MAX, keys, listed: None }
+        Self { since: u64::MAX, keys, enough: None, listed: None }
     }
 }
 

@@ -27,6 +27,7 @@
 
 use super::blob::Blob;
 use super::manifest::{self, Change, Manifest, Record, TableInfo};
+use super::merge::Recent;
 use super::table::{Compression, Table};
 use super::wal::{self, Replayed};
 use crate::base::files::{Identity, open_quietly};
@@ -116,12 +117,15 @@ pub(super) struct State {
 
 /// Tables that were opened before: what an index says is needed each time, and does not change while the file is the same.
 #[derive(Debug, Default)]
-pub(super) struct Known(Mutex<HashMap<u64, (Identity, Compression, Table)>>);
+pub(super) struct Known {
+    tables: Mutex<HashMap<u64, (Identity, Compression, Table)>>,
+    recent: Recent,
+}
 
 impl Known {
     /// The table at `path`, which is opened for each reading.
     fn open(&self, id: u64, info: TableInfo, path: &Path, about: Identity) -> Result<Table> {
-        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((before, compression, table)) = known().get(&id)
             && (*before, *compression) == (about, info.compression)
         {
@@ -132,9 +136,14 @@ impl Known {
         Ok(table)
     }
 
+    /// The indexes that were read last.
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Forgets the tables that are not there any more.
     fn keep(&self, tables: &BTreeMap<u64, TableInfo>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| tables.contains_key(id));
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| tables.contains_key(id));
     }
 }
 

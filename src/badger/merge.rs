@@ -115,6 +115,24 @@ struct Run {
     tables: Vec<Table>,
 }
 
+/// Indexes that are kept for the next point reads, of one view or of all views of a directory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recent(Arc<Mutex<VecDeque<Arc<Index>>>>);
+
+impl Recent {
+    /// Keeps an index, and as few of those before it as there is room for.
+    fn keep(&self, index: Arc<Index>) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = recent.iter().position(|kept| Arc::ptr_eq(kept, &index)) {
+            recent.remove(at);
+        }
+        recent.push_back(index);
+        while recent.len() > 1 && recent.iter().map(|index| index.len()).sum::<usize>() > KEPT_INDEXES {
+            recent.pop_front();
+        }
+    }
+}
+
 /// What tables and value logs hold together.
 #[derive(Debug)]
 pub(super) struct View {
@@ -124,7 +142,7 @@ pub(super) struct View {
     now: u64,
     max_version: u64,
     dropped: AtomicU64,
-    recent: Mutex<VecDeque<Arc<Index>>>,
+    recent: Recent,
     progress: Progress,
 }
 
@@ -152,13 +170,19 @@ impl View {
                 None => runs.push(Run { tables: vec![table] }),
             }
         }
-        let (dropped, recent) = (AtomicU64::new(0), Mutex::default());
+        let (dropped, recent) = (AtomicU64::new(0), Recent::default());
         Self { runs, vlogs, now, max_version, dropped, recent, progress: Progress::new() }
     }
 
     /// The same, for a caller who may want it no more: a walk asks even where it finds nothing to yield.
     pub(super) fn watched(mut self, progress: &Progress) -> Self {
         self.progress = progress.clone();
+        self
+    }
+
+    /// The same, with the indexes that others have read.
+    pub(super) fn remembering(mut self, recent: &Recent) -> Self {
+        self.recent = recent.clone();
         self
     }
 
@@ -226,7 +250,7 @@ impl View {
                 if key::compare(table.smallest(), &last) == Ordering::Greater {
                     break;
                 }
-                self.keep(table.index()?);
+                self.recent.keep(table.index()?);
                 let Some(found) = table.get(user_key, until)? else { continue };
                 match copies.first().map_or(Ordering::Greater, |best| found.version.cmp(&best.version)) {
                     Ordering::Less => {}
@@ -276,18 +300,6 @@ impl View {
             }
         }
         Err(missing.unwrap_or_else(|| Error::damaged("expected a copy of an entry, found none")))
-    }
-
-    /// Keeps an index for the next point reads, and as few of those before it as there is room for.
-    fn keep(&self, index: Arc<Index>) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = recent.iter().position(|kept| Arc::ptr_eq(kept, &index)) {
-            recent.remove(at);
-        }
-        recent.push_back(index);
-        while recent.len() > 1 && recent.iter().map(|index| index.len()).sum::<usize>() > KEPT_INDEXES {
-            recent.pop_front();
-        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Directory {
             logs.insert(fid, Blob::named_log(&value_log(&self.path, fid), about));
         }
         Ok(Frozen {
-            view: View::new(tables, Vlogs::new(&self.path, logs), now()),
+            view: View::new(tables, Vlogs::new(&self.path, logs), now()).remembering(self.known.recent()),
             version: state.version,
             since: 0,
             answers: None,

@@ -18,7 +18,7 @@ use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::entry::{META_VALUE_POINTER, Need, Source};
 use crate::error::{Error, Kind, Result};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -114,16 +114,17 @@ impl Taking<'_> {
     }
 
     /// Will anybody ask for this?
-    fn wants(&self, key: &[u8], version: u64) -> bool {
+    fn wants(&self, key: &[u8], version: u64, keys: &HashSet<&[u8]>) -> bool {
         version > self.need.since
             || key == TIP
-            || self.need.keys.iter().any(|wanted| wanted == key)
+            || keys.contains(key)
             || self.need.listed.is_some_and(|families| !families.iter().any(|family| key.starts_with(family)))
     }
 
     fn attempt(&self, copies: &mut Copies) -> Result<Frozen, Failure> {
         let now = now();
-        let wanted = |key: &[u8], version: u64| self.wants(key, version);
+        let keys: HashSet<&[u8]> = self.need.keys.iter().map(Vec::as_slice).collect();
+        let wanted = |key: &[u8], version: u64| self.wants(key, version, &keys);
         let look = self.look(&wanted);
         let state = look.state()?;
         let all = self.need.since == 0;
@@ -300,10 +301,19 @@ impl Taking<'_> {
         for (fid, about) in look.value_logs()? {
             logs.insert(fid, Blob::named_log(&value_log(self.dir, fid), about));
         }
-        let view = View::new(tables, Vlogs::new(self.dir, logs), frozen.view.now()).watched(self.progress);
-        let mut answers = BTreeMap::new();
-        for key in self.need.keys.iter().map(Vec::as_slice).chain([TIP]) {
-            answers.insert(key.to_vec(), view.get(key, state.version)?);
+        let view = View::new(tables, Vlogs::new(self.dir, logs), frozen.view.now())
+            .watched(self.progress)
+            .remembering(self.known.recent());
+        let mut answers = BTreeMap::from([(TIP.to_vec(), view.get(TIP, state.version)?)]);
+        let (mut bytes, enough) = (0_usize, self.need.enough.unwrap_or(usize::MAX));
+        for (number, key) in self.need.keys.iter().enumerate() {
+            if bytes >= enough && number > 0 {
+                break;
+            }
+            self.progress.check()?;
+            let answer = view.get(key, state.version)?;
+            bytes = bytes.saturating_add(answer.as_ref().map_or(0, |entry| entry.value.len()));
+            answers.insert(key.clone(), answer);
         }
         frozen.answers = Some(answers);
         if let Some(families) = self.need.listed {

@@ -196,7 +196,8 @@ fn an_increment_is_of_one_state_and_so_are_its_keys() {
             work(&mut node.lock().unwrap(), &mut dice);
         }
         let since = node.lock().unwrap().version / 2 + 1;
-        let need = Need { since, keys: vec![b"k3".to_vec(), b"no".to_vec()], listed: Some(FAMILIES) };
+        let asked = vec![b"k3".to_vec(), b"no".to_vec()];
+        let need = Need { since, keys: asked, listed: Some(FAMILIES), ..Need::default() };
         race(place.path(), &node, seed, &need, 1 + seed % 3, |snapshot, possible| {
             increments += 1;
             let listed = drain(&mut *snapshot.listed().unwrap().unwrap()).unwrap();
@@ -230,6 +231,27 @@ fn an_increment_is_of_one_state_and_so_are_its_keys() {
         });
     }
     assert!(increments > 150, "only {increments} of 200 came to an end");
+}
+
+#[test]
+fn values_beyond_what_is_enough_are_not_read() {
+    let place = in_memory();
+    let mut node = Node::start(place.path());
+    node.commit(&[
+        (b"a", Some(&[1; 60])),
+        (b"b", Some(&[2; 60])),
+        (b"c", Some(b"3")),
+        (b"/0/t", Some(b"tip")),
+    ]);
+    let directory = Directory::open(place.path(), ReadOptions::default()).unwrap();
+    let asked: Vec<_> = [b"a", b"b", b"c"].map(|key| key.to_vec()).into();
+    for (enough, answered) in [(0, 1), (60, 1), (61, 2), (120, 2), (121, 3), (usize::MAX, 3)] {
+        let need = Need { enough: Some(enough), ..Need::keys(asked.clone()) };
+        let snapshot = directory.snapshot_for(&need, &Progress::new()).unwrap();
+        let found = asked.iter().filter(|key| snapshot.get(key).is_ok_and(|entry| entry.is_some())).count();
+        assert_eq!(found, answered, "{enough}");
+        assert!(snapshot.get(b"/0/t").unwrap().is_some());
+    }
 }
 
 /// Calls `act` with the node the first time that a reading is at `step`.

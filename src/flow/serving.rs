@@ -55,7 +55,7 @@ pub fn answer(
     }
     let snapshot = loop {
         let listed = (reuses && base.is_some()).then_some(key::BLOCK_FAMILIES);
-        let need = Need { since: from, keys: proofs(base), listed };
+        let need = Need { since: from, keys: proofs(base), listed, ..Need::default() };
         let snapshot = datastore.snapshot_for(&need, progress)?;
         let proof = prove(datastore, &*snapshot, since, base)?;
         let lower = if reuses { lowered(since, proof) } else { since };
