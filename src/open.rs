@@ -1,9 +1,12 @@
-//! A datastore opened for reading: keys and prefixes at any version, a page at a time.
+//! A datastore, or segments, opened for reading: blocks, states and metadata; keys and prefixes at any version, a page at a time.
 
 use crate::base::progress::Progress;
+use crate::base::scratch::Scratch;
 use crate::entry::{Datastore, Need, OwnedEntry, Snapshot, Source as _};
 use crate::error::{Error, Result};
 use crate::flow::datastore::{self, ReadOptions};
+use crate::flow::node::segments::Segments;
+use crate::flow::node::{self, Node, Values};
 use crate::flow::work;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +15,11 @@ use tokio::sync::oneshot;
 /// Most bytes of entries in one page, unless a single entry has more.
 const PAGE: usize = 4 << 20;
 
-/// An open datastore. Clones share it; it is closed with the last of them.
+/// An open datastore, or open segments. Clones share it; it is closed with the last of them.
 #[derive(Clone)]
 pub struct Opened {
     holder: Holder,
+    node: Arc<Node>,
     path: PathBuf,
     reading: ReadOptions,
 }
@@ -26,7 +30,9 @@ enum Holder {
     /// A store stands still while it is open.
     Store(Arc<dyn Datastore>),
     /// A directory is read at one state, which a thread holds.
-    Directory(std::sync::mpsc::Sender<Question>),
+    Directory(std::sync::mpsc::Sender<Question>, PathBuf),
+    /// Segments do not change.
+    Segments(Arc<Segments>),
 }
 
 /// A stretch of entries, and whether more follow.
@@ -59,17 +65,41 @@ pub async fn open(path: PathBuf, reading: ReadOptions) -> Result<Opened> {
                 .name("evbackup-open".into())
                 .spawn(move || answer(&*datastore, &questions))
                 .map_err(|error| Error::from_io(error, "start a thread for it", &path))?;
-            Holder::Directory(sender)
+            Holder::Directory(sender, path.clone())
         } else {
             Holder::Store(Arc::from(datastore))
         };
-        Ok(Opened { holder, path, reading })
+        Ok(Opened::new(holder, path, reading))
+    })
+    .await
+}
+
+/// Opens a segment, or the segments of a chain in any order: their blocks can be read without restoring them.
+///
+/// ```no_run
+/// # async fn example() -> evbackup::error::Result<()> {
+/// # use evbackup::base::progress::Progress;
+/// let opened = evbackup::open::segments(vec!["full.badger".into(), "inc1.badger".into()]).await?;
+/// let block = opened.ask_node(|node, progress| node.block(7, progress), Progress::new()).await?;
+/// println!("{:?}", block.hash()?);
+/// # Ok(()) }
+/// ```
+pub async fn segments(paths: Vec<PathBuf>) -> Result<Opened> {
+    work::blocking(Progress::new(), move |progress| {
+        let holder = Holder::Segments(Arc::new(Segments::open(&paths, progress)?));
+        let path = paths.into_iter().next().unwrap_or_default();
+        Ok(Opened::new(holder, path, ReadOptions::default()))
     })
     .await
 }
 
 impl Opened {
-    /// Its directory.
+    fn new(holder: Holder, path: PathBuf, reading: ReadOptions) -> Self {
+        let scratch = reading.staging.as_ref().map_or_else(Scratch::system, Scratch::new);
+        Self { node: Arc::new(Node::new(holder.clone(), scratch)), holder, path, reading }
+    }
+
+    /// Its directory, or the first segment.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -79,6 +109,16 @@ impl Opened {
         &self.reading
     }
 
+    /// Asks for what a node knows: blocks, states, metadata.
+    pub async fn ask_node<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Node, &Progress) -> Result<T> + Send + 'static,
+        progress: Progress,
+    ) -> Result<T> {
+        let node = Arc::clone(&self.node);
+        work::blocking(progress, move |progress| question(&node, progress)).await
+    }
+
     /// The newest entry of `key` that is not above `at`; `None` when there is none or it is a delete.
     pub async fn get(&self, key: Vec<u8>, at: Option<u64>) -> Result<Option<OwnedEntry>> {
         match &self.holder {
@@ -86,8 +126,16 @@ impl Opened {
                 let datastore = Arc::clone(datastore);
                 work::blocking(Progress::new(), move |_| find(&*datastore.snapshot()?, &key, at)).await
             }
-            Holder::Directory(sender) => {
+            Holder::Directory(sender, _) => {
                 self.ask(sender, |reply, progress| Question::Get { key, at, reply, progress }).await
+            }
+            Holder::Segments(segments) => {
+                if at.is_some() {
+                    return Err(no_such("the newest entry of a key", "one at a version", &self.path));
+                }
+                let segments = Arc::clone(segments);
+                let newest = work::blocking(Progress::new(), move |_| segments.newest(&key)).await?;
+                Ok(newest.filter(|entry| !entry.as_entry().is_delete()))
             }
         }
     }
@@ -110,9 +158,10 @@ impl Opened {
                 })
                 .await
             }
-            Holder::Directory(sender) => {
+            Holder::Directory(sender, _) => {
                 self.ask(sender, |reply, progress| Question::Page { place, reply, progress }).await
             }
+            Holder::Segments(_) => Err(no_such("single keys and blocks", "a prefix", &self.path)),
         }
     }
 
@@ -124,11 +173,44 @@ impl Opened {
         let (reply, answer) = oneshot::channel();
         let progress = Progress::new();
         let guard = progress.cancel_on_drop();
-        let died = || Error::io("the thread that reads it has died").at_path(&self.path);
-        sender.send(question(reply, progress)).map_err(|_| died())?;
+        sender.send(question(reply, progress)).map_err(|_| died(&self.path))?;
         let answer = answer.await;
         guard.disarm();
-        answer.unwrap_or_else(|_| Err(died()))
+        answer.unwrap_or_else(|_| Err(died(&self.path)))
+    }
+}
+
+fn died(path: &Path) -> Error {
+    Error::io("the thread that reads it has died").at_path(path)
+}
+
+fn no_such(expected: &str, found: &str, path: &Path) -> Error {
+    Error::unsupported(format!("expected a question to a segment for {expected}, found one for {found}"))
+        .at_path(path)
+        .with_hint("restore it with engine=\"rocksdb\", and open the store")
+}
+
+impl Values for Holder {
+    /// Called on threads that may block.
+    fn values(&self, keys: &[Vec<u8>], enough: usize, progress: &Progress) -> Result<Vec<Option<Vec<u8>>>> {
+        match self {
+            Holder::Store(datastore) => node::read(&**datastore, keys, enough, progress),
+            Holder::Segments(segments) => segments.values(keys, enough, progress),
+            Holder::Directory(sender, path) => {
+                let (reply, answer) = oneshot::channel();
+                let question =
+                    Question::Values { keys: keys.to_vec(), enough, reply, progress: progress.clone() };
+                sender.send(question).map_err(|_| died(path))?;
+                answer.blocking_recv().unwrap_or_else(|_| Err(died(path)))
+            }
+        }
+    }
+
+    fn complete_height(&self) -> Option<u64> {
+        match self {
+            Holder::Segments(segments) => segments.complete_height(),
+            Holder::Store(_) | Holder::Directory(..) => None,
+        }
     }
 }
 
@@ -153,6 +235,12 @@ enum Question {
         reply: oneshot::Sender<Result<Page>>,
         progress: Progress,
     },
+    Values {
+        keys: Vec<Vec<u8>>,
+        enough: usize,
+        reply: oneshot::Sender<Result<Vec<Option<Vec<u8>>>>>,
+        progress: Progress,
+    },
 }
 
 /// Answers until nobody can ask any more. Whoever does not wait for an answer gets none.
@@ -173,6 +261,13 @@ fn answer(datastore: &dyn Datastore, questions: &std::sync::mpsc::Receiver<Quest
                 let page =
                     all(datastore, &mut whole, &progress).and_then(|state| turn(state, place, &progress));
                 let _ = reply.send(page);
+            }
+            Question::Values { keys, enough, reply, progress } => {
+                let values = match &whole {
+                    Some(state) => node::pick(&**state, &keys, enough, &progress),
+                    None => node::read(datastore, &keys, enough, &progress),
+                };
+                let _ = reply.send(values);
             }
         }
     }

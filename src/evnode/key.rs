@@ -21,6 +21,7 @@
 //! as well, so that every key is printed as it was read.
 
 pub use super::family::Family;
+use super::path::clean;
 use std::fmt;
 
 /// The tip: the height of the newest block, 8 bytes little-endian.
@@ -369,23 +370,6 @@ impl<'a> Key<'a> {
     pub fn exec_meta(height: u64) -> Vec<u8> {
         clean(&join(EXEC_META, &height.to_be_bytes()))
     }
-}
-
-/// Go's `path.Clean` of a path that begins with a slash: no empty elements, no `.`, and `..` takes the element before it along.
-fn clean(path: &[u8]) -> Vec<u8> {
-    let mut elements: Vec<&[u8]> = Vec::new();
-    for element in path.split(|byte| *byte == b'/') {
-        match element {
-            b"" | b"." => {}
-            b".." => {
-                elements.pop();
-            }
-            _ => elements.push(element),
-        }
-    }
-    let mut cleaned = vec![b'/'];
-    cleaned.extend_from_slice(&elements.join(&b'/'));
-    cleaned
 }
 
 impl fmt::Display for Key<'_> {

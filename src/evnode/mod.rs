@@ -7,6 +7,7 @@ mod family;
 pub mod generation;
 pub mod hash;
 pub mod key;
+pub mod path;
 pub mod record;
 pub mod sample;
 pub mod signature;

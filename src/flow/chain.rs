@@ -79,6 +79,11 @@ impl Chain {
         &self.segments
     }
 
+    /// The same, for who goes on with them.
+    pub fn into_segments(self) -> Vec<Segment> {
+        self.segments
+    }
+
     /// What was found while they were put in order.
     pub fn findings(&self) -> &[Finding] {
         &self.findings

@@ -33,6 +33,14 @@ impl Engine {
         })
     }
 
+    /// The file in a datastore's directory that is another one whenever the datastore is, or has been changed by us.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Engine::RocksDb => Store::MARK,
+            Engine::Badger => "KEYREGISTRY",
+        }
+    }
+
     /// The engine whose files are in `path`; `None` when it is no datastore.
     pub fn of(path: &Path) -> Option<Self> {
         if Store::is_store(path) {

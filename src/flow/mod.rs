@@ -11,6 +11,7 @@ pub mod increment;
 pub mod index;
 pub mod intake;
 pub mod merge;
+pub mod node;
 pub mod sample;
 pub mod segment;
 pub mod serving;

@@ -104,6 +104,14 @@ impl Segment {
         self.manifest.as_ref().map_or(Deletes::Unknown, |manifest| manifest.deletes)
     }
 
+    /// Where its runs lie, by what was read of it or, before that, by its manifest.
+    pub fn layout(&self) -> Option<format::Layout> {
+        match &self.tally {
+            Some(tally) => tally.layout(),
+            None => self.manifest.as_ref().and_then(claimed_layout),
+        }
+    }
+
     /// Its entries as sorted sources: as few as its runs allow when they are known, else one that sorts them.
     pub fn sorted(
         &self,
@@ -111,11 +119,7 @@ impl Segment {
         memory: usize,
         progress: &Progress,
     ) -> Result<Vec<Named<'static>>> {
-        let layout = match &self.tally {
-            Some(tally) => tally.layout(),
-            None => self.manifest.as_ref().and_then(claimed_layout),
-        };
-        sorted(&self.input, layout, &self.name(), scratch, memory, progress)
+        sorted(&self.input, self.layout(), &self.name(), scratch, memory, progress)
     }
 }
 
@@ -131,6 +135,7 @@ pub fn sorted(
     if let Some(layout) = layout {
         return Ok(lanes(layout)
             .into_iter()
+            .map(|lane| lane.into_iter().flat_map(|(_, pieces)| pieces).collect())
             .map(|pieces| Named::new(name, Box::new(Reader::pieces(input.clone(), pieces)) as _))
             .collect());
     }
@@ -167,27 +172,25 @@ fn claimed_layout(manifest: &Manifest) -> Option<format::Layout> {
 
 /// Deals runs out to as few lanes as possible, so that each lane is one sorted reading: runs of Badger's are disjoint and make one,
 /// the run of tombstones that we append makes a second.
-fn lanes(layout: format::Layout) -> Vec<Vec<Piece>> {
-    let mut runs = layout.runs;
-    runs.sort_by(|one, other| one.first.cmp(&other.first));
-    let mut lanes: Vec<(Vec<u8>, Vec<u32>)> = Vec::new();
-    for run in runs {
-        match lanes.iter_mut().find(|(last, _)| *last < run.first) {
-            Some((last, ids)) => {
-                ids.push(run.id);
-                *last = run.last;
-            }
-            None => lanes.push((run.last, vec![run.id])),
-        }
-    }
+pub(super) fn lanes(layout: format::Layout) -> Vec<Vec<(format::Run, Vec<Piece>)>> {
     let mut by_run = std::collections::HashMap::<u32, Vec<Piece>>::new();
     for (id, piece) in layout.pieces {
         by_run.entry(id).or_default().push(piece);
     }
+    let mut runs = layout.runs;
+    runs.sort_by(|one, other| one.first.cmp(&other.first));
+    let mut lanes: Vec<Vec<(format::Run, Vec<Piece>)>> = Vec::new();
+    for run in runs {
+        let pieces = by_run.remove(&run.id).unwrap_or_default();
+        let behind = |lane: &&mut Vec<(format::Run, Vec<Piece>)>| {
+            lane.last().is_some_and(|(before, _)| before.last < run.first)
+        };
+        match lanes.iter_mut().find(behind) {
+            Some(lane) => lane.push((run, pieces)),
+            None => lanes.push(vec![(run, pieces)]),
+        }
+    }
     lanes
-        .into_iter()
-        .map(|(_, ids)| ids.iter().flat_map(|id| by_run.remove(id).unwrap_or_default()).collect())
-        .collect()
 }
 
 /// Refuses a path that is no segment but a folder, with advice.
@@ -216,8 +219,9 @@ mod tests {
             runs: vec![run(1, "m", "z"), run(2, "a", "c"), run(3, "d", "l"), run(4, "b", "y")],
             pieces: (1..=4).map(|id| (id, Piece { offset: u64::from(id), bytes: 1 })).collect(),
         };
+        let offset = |(_, pieces): &(Run, Vec<Piece>)| pieces[0].offset;
         let offsets: Vec<Vec<u64>> =
-            lanes(layout).iter().map(|lane| lane.iter().map(|piece| piece.offset).collect()).collect();
+            lanes(layout).iter().map(|lane| lane.iter().map(offset).collect()).collect();
         assert_eq!(offsets, [vec![2, 3, 1], vec![4]]);
     }
 

@@ -5,6 +5,7 @@
 //! `evbackup.errors`. No logic: what a verb does, it does in Rust without Python as well.
 
 mod backup;
+mod blocks;
 mod convert;
 mod error;
 mod job;
@@ -26,7 +27,7 @@ mod _evbackup {
         probe::{kinds, probe},
         restore::{apply_verb, restore_verb},
         serve::{Server, serve_verb},
-        store::{Opened, open_verb, sample_store},
+        store::{Opened, open_segments, open_verb, sample_store},
         verify::{digest_verb, inspect_verb, verify_verb},
     };
     use pyo3::prelude::*;

@@ -1,9 +1,12 @@
-//! `open`: a datastore that Python holds.
+//! `open`: a datastore, or segments, that Python holds.
 
+use super::blocks::{Read, Which, python_block, python_blocks, python_state};
 use super::convert;
 use super::job::Job;
+use crate::base::progress::Progress;
 use crate::entry::OwnedEntry;
 use crate::error::{Error, Result};
+use crate::flow::node::Node;
 use crate::flow::sample::{self, Shape};
 use crate::flow::work;
 use crate::inspect;
@@ -19,6 +22,16 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) fn open_verb(path: PathBuf, reading: convert::Reading) -> Job {
     Job::new(
         move |_| open::open(path, convert::reading(reading)),
+        |py, opened| Ok(Py::new(py, Opened(Mutex::new(Some(opened))))?.into_any()),
+    )
+}
+
+/// A job that opens the segments of a chain for reading.
+#[pyfunction]
+#[pyo3(name = "open_segments")]
+pub(crate) fn open_segments(paths: Vec<PathBuf>) -> Job {
+    Job::new(
+        move |_| open::segments(paths),
         |py, opened| Ok(Py::new(py, Opened(Mutex::new(Some(opened))))?.into_any()),
     )
 }
@@ -41,7 +54,7 @@ pub(crate) fn sample_store(path: PathBuf, blocks: u64, data_bytes: usize) -> Job
     )
 }
 
-/// An open datastore, until it is closed.
+/// An open datastore or open segments, until they are closed.
 #[pyclass(frozen, module = "evbackup._evbackup")]
 pub(crate) struct Opened(Mutex<Option<open::Opened>>);
 
@@ -76,6 +89,87 @@ impl Opened {
     ) -> PyResult<Job> {
         let opened = self.open()?;
         Ok(Job::new(move |_| async move { opened.page(prefix, after, version, limit).await }, python_page))
+    }
+
+    /// A job that says of which heights there are blocks: the first and the last, 0 and 0 where there are none.
+    fn heights(&self) -> PyResult<Job> {
+        let opened = self.open()?;
+        let ask = |node: &Node, progress: &Progress| node.heights(progress).map(|at| (at.first, at.last));
+        Ok(Job::new(
+            move |progress| async move { opened.ask_node(ask, progress).await },
+            |py, heights| Ok(heights.into_pyobject(py)?.into_any().unbind()),
+        ))
+    }
+
+    /// A job that says the chain's name.
+    fn chain_id(&self) -> PyResult<Job> {
+        let opened = self.open()?;
+        Ok(Job::new(
+            move |progress| async move { opened.ask_node(Node::chain_id, progress).await },
+            |py, name| Ok(name.into_pyobject(py)?.into_any().unbind()),
+        ))
+    }
+
+    /// A job that finds a block; the newest one without a height or a hash.
+    fn block(&self, which: Option<Which>) -> PyResult<Job> {
+        let opened = self.open()?;
+        let ask = move |node: &Node, progress: &Progress| {
+            let block = match which {
+                Some(Which::Hash(hash)) => node.block_of(&hash, progress),
+                Some(Which::Height(height)) => node.block(height, progress),
+                None => node.block(node.height(progress)?, progress),
+            };
+            Read::of(block?)
+        };
+        Ok(Job::new(
+            move |progress| async move { opened.ask_node(ask, progress).await },
+            |py, block| Ok(python_block(py, &block)?.into_any().unbind()),
+        ))
+    }
+
+    /// A job that reads some blocks from `start` on and says where to go on; from the first one, or up to the last one, where None.
+    fn blocks(&self, start: Option<u64>, stop: Option<u64>) -> PyResult<Job> {
+        let opened = self.open()?;
+        let ask = move |node: &Node, progress: &Progress| {
+            let (start, stop) = match (start, stop) {
+                (Some(start), Some(stop)) => (start, stop),
+                (start, stop) => {
+                    let there = node.heights(progress)?;
+                    let end = if there.last == 0 { there.first } else { there.last.saturating_add(1) };
+                    (start.unwrap_or(there.first), stop.unwrap_or(end))
+                }
+            };
+            let blocks = node.blocks(start, stop, progress)?;
+            let next = blocks.last().map(|last| last.height.saturating_add(1)).filter(|next| *next < stop);
+            let blocks = blocks.into_iter().map(Read::of).collect::<Result<Vec<_>>>()?;
+            Ok((blocks, next, stop))
+        };
+        Ok(Job::new(move |progress| async move { opened.ask_node(ask, progress).await }, python_blocks))
+    }
+
+    /// A job that finds the state after a block; after the newest one where None.
+    fn state(&self, height: Option<u64>) -> PyResult<Job> {
+        let opened = self.open()?;
+        let ask = move |node: &Node, progress: &Progress| {
+            let height = height.map_or_else(|| node.height(progress), Ok)?;
+            node.state(height, progress)
+        };
+        Ok(Job::new(
+            move |progress| async move { opened.ask_node(ask, progress).await },
+            |py, state| python_state(py, &state),
+        ))
+    }
+
+    /// A job that finds what the node keeps under a name.
+    fn metadata(&self, name: String) -> PyResult<Job> {
+        let opened = self.open()?;
+        let ask = move |node: &Node, progress: &Progress| node.metadata(&name, progress);
+        Ok(Job::new(
+            move |progress| async move { opened.ask_node(ask, progress).await },
+            |py, value| {
+                Ok(value.map(|value| PyBytes::new(py, &value)).into_pyobject(py)?.into_any().unbind())
+            },
+        ))
     }
 
     /// A job that says what it is.

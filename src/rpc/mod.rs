@@ -19,11 +19,14 @@
 
 mod address;
 mod client;
+mod connect;
 mod dial;
 mod front;
 mod outlet;
 mod rate;
+mod reads;
 mod server;
+mod service;
 mod status;
 mod tls;
 mod wire;
@@ -31,6 +34,7 @@ mod wire;
 pub use address::{Address, DEFAULT_PORT};
 pub use client::{Client, Connect, DAMAGED_HINT, Incoming, Request, connect};
 pub use outlet::{Handler, Outlet};
+pub use reads::{Reads, Refusal};
 pub use server::{DEFAULT_SERVE_PORT, Listen, Server, listen};
 pub use tls::Tls;
 pub use wire::{Announced, Base, Event, Final, Layout, Listed};

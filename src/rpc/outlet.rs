@@ -1,6 +1,7 @@
 //! From a handler's thread to the stream of one reply: chunks cut to size, digested, paced; a sign of life when nothing else comes.
 
 use super::rate::Bucket;
+use super::reads::Reads;
 use super::status::to_status;
 use super::wire::{Announced, Listed};
 use crate::base::checksum::Sha256;
@@ -33,7 +34,7 @@ const QUEUE: usize = 4;
 /// A paced handler looks this often whether anyone is still there.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Answers requests for backups. Its calls run on threads that may block.
+/// Answers requests. Its calls run on threads that may block.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -53,6 +54,11 @@ const NAP: Duration = Duration::from_millis(50);
 pub trait Handler: Send + Sync + 'static {
     /// Sends one backup. An error, here or after the first bytes, reaches the client with its kind, text and hint.
     fn backup(&self, request: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()>;
+
+    /// Who answers the read RPCs; without one they are unimplemented.
+    fn reads(&self) -> Option<&dyn Reads> {
+        None
+    }
 }
 
 /// Where a [`Handler`] puts a backup: [`begin`](Outlet::begin), chunks, lists, [`end`](Outlet::end), in this order.

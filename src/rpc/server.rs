@@ -1,6 +1,6 @@
-//! The answering end: the Backup RPC of a [`Handler`], with gRPC health and reflection.
+//! The answering end: the RPCs of a [`Handler`], with gRPC health and reflection.
 //!
-//! | who may          | health | reflection, Backup                                  |
+//! | who may          | health | reflection, Backup, the read RPCs                   |
 //! |------------------|--------|-----------------------------------------------------|
 //! | without a token  | yes    | when the server has none                            |
 //! | with the token   | yes    | yes                                                 |
@@ -10,23 +10,19 @@
 
 use super::address::Address;
 use super::front::Front;
-use super::outlet::{Handler, Outgoing, Reply};
+use super::outlet::Handler;
 use super::rate::Bucket;
+use super::service::Service;
 use super::status::to_status;
 use super::tls::Tls;
 use crate::error::{Error, Kind, Result};
 use crate::proto::REFLECTION;
-use crate::proto::evnode::store_service_server::{StoreService, StoreServiceServer};
-use crate::proto::evnode::{
-    BackupRequest, GetBlockRequest, GetBlockResponse, GetGenesisDaHeightResponse, GetMetadataRequest,
-    GetMetadataResponse, GetP2pStoreInfoResponse, GetStateResponse,
-};
+use crate::proto::evnode::store_service_server::StoreServiceServer;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +31,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 
 /// The port of `evbackup serve`, beside the node's own.
 pub const DEFAULT_SERVE_PORT: u16 = 7332;
@@ -43,8 +39,8 @@ pub const DEFAULT_SERVE_PORT: u16 = 7332;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a ping may stay unanswered: a client that writes to a slow disk answers pings all the same.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Requests are a few dozen bytes: this many streams per connection are plenty.
-const MAX_STREAMS: u32 = 64;
+/// As many streams per connection as a node allows; each costs little until its turn comes.
+const MAX_STREAMS: u32 = 100;
 /// How long the end of connections and handlers is waited for once their streams were ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -190,15 +186,14 @@ pub async fn listen(options: Listen, handler: Arc<dyn Handler>) -> Result<Server
     let (stop, end) = (CancellationToken::new(), CancellationToken::new());
     let handlers = TaskTracker::new();
     let gate = Gate { expected: options.token.map(|token| format!("Bearer {token}").into()) };
-    let service = StoreServiceServer::new(Service {
+    let service = StoreServiceServer::new(Service::new(
         handler,
-        places: Arc::new(Semaphore::new(options.max_backups)),
-        max_backups: options.max_backups,
-        rate: options.max_rate.and_then(Bucket::new).map(Arc::new),
-        heartbeat: options.heartbeat.max(Duration::from_millis(1)),
-        end: end.clone(),
-        handlers: handlers.clone(),
-    });
+        options.max_backups,
+        options.max_rate.and_then(Bucket::new).map(Arc::new),
+        options.heartbeat.max(Duration::from_millis(1)),
+        end.clone(),
+        handlers.clone(),
+    ));
     let service =
         if options.compressed { service.send_compressed(CompressionEncoding::Zstd) } else { service };
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -210,7 +205,7 @@ pub async fn listen(options: Listen, handler: Arc<dyn Handler>) -> Result<Server
     };
     let unfit = |error| Error::unsupported(format!("cannot describe the services: {error}"));
     let router = builder
-        .add_service(InterceptedService::new(Front(service), gate.clone()))
+        .add_service(Front::new(InterceptedService::new(service, gate.clone())))
         .add_service(health)
         .add_service(InterceptedService::new(reflection().build_v1().map_err(unfit)?, gate.clone()))
         .add_service(InterceptedService::new(reflection().build_v1alpha().map_err(unfit)?, gate));
@@ -350,78 +345,4 @@ impl Interceptor for Gate {
 fn same(given: &[u8], expected: &[u8]) -> bool {
     let differing = given.iter().zip(expected).fold(0_u8, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
     given.len() == expected.len() && differing == 0
-}
-
-/// The RPCs. Those of `StoreService` that are not in our proto answer Unimplemented.
-struct Service {
-    handler: Arc<dyn Handler>,
-    places: Arc<Semaphore>,
-    max_backups: usize,
-    rate: Option<Arc<Bucket>>,
-    heartbeat: Duration,
-    end: CancellationToken,
-    handlers: TaskTracker,
-}
-
-#[tonic::async_trait]
-impl StoreService for Service {
-    type BackupStream = Reply;
-
-    async fn get_block(&self, _: Request<GetBlockRequest>) -> Result<Response<GetBlockResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn get_state(&self, _: Request<()>) -> Result<Response<GetStateResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn get_metadata(
-        &self,
-        _: Request<GetMetadataRequest>,
-    ) -> Result<Response<GetMetadataResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn get_genesis_da_height(
-        &self,
-        _: Request<()>,
-    ) -> Result<Response<GetGenesisDaHeightResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn get_p2p_store_info(&self, _: Request<()>) -> Result<Response<GetP2pStoreInfoResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-
-    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Reply>, Status> {
-        let client = request.remote_addr().map_or_else(|| "a client".to_owned(), |addr| addr.to_string());
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let busy = Error::unavailable(format!(
-                "expected fewer than {} backups at a time, found that many running",
-                self.max_backups
-            ));
-            let busy = busy.with_hint("try again later, or raise max_backups of the server");
-            let mut status = Status::resource_exhausted(busy.what());
-            *status.metadata_mut() = to_status(&busy).metadata().clone();
-            return Err(status);
-        };
-        let request = request.into_inner();
-        let (mut outgoing, steps) = Outgoing::new(request.since_version, self.rate.clone(), self.end.clone());
-        let handler = Arc::clone(&self.handler);
-        self.handlers.spawn_blocking(move || {
-            tracing::info!(client, since = request.since_version, "backup begins");
-            let outcome = handler.backup(&request, &mut outgoing);
-            let bytes = outgoing.bytes();
-            match &outcome {
-                Ok(()) => tracing::info!(client, bytes, "backup sent"),
-                Err(error) if error.kind() == Kind::Cancelled => {
-                    tracing::info!(client, bytes, "backup cancelled");
-                }
-                Err(error) => tracing::warn!(client, bytes, %error, "backup failed"),
-            }
-            outgoing.finish(outcome);
-            drop(place);
-        });
-        steps.reply(self.heartbeat).await.map(Response::new)
-    }
 }

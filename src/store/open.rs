@@ -64,6 +64,9 @@ pub(super) enum Access {
 }
 
 impl Store {
+    /// The name of the file that tells a store from other directories, and is written anew with each change of it.
+    pub const MARK: &str = super::marker::NAME;
+
     /// Is there a store? Told by its files; nothing is opened or changed.
     pub fn is_store(path: &Path) -> bool {
         Marker::is_in(path)

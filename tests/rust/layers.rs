@@ -17,17 +17,19 @@ const LAYERS: [&[&str]; 7] = [
 const VERBS: [&str; 8] = ["apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"];
 
 /// Third-party crates and the only places that may know them: modules, or files of one; `*` is everywhere.
-const ROOMS: [(&str, &[&str]); 33] = [
+const ROOMS: [(&str, &[&str]); 36] = [
     ("bytes", &["rpc", "proto", "flow", "backup"]),
     ("crc32c", &["base"]),
     ("data_encoding", &["*"]),
     ("ed25519_zebra", &["evnode"]),
     ("getrandom", &["badger", "base", "store", "evnode", "backup"]),
+    ("http_body_util", &["rpc"]),
     ("hyper_util", &["rpc"]),
     ("jiff", &["*"]),
     ("log", &["python"]),
     ("object_store", &["repo"]),
     ("prost", &["rpc", "proto"]),
+    ("prost_reflect", &["rpc"]),
     ("prost_types", &["proto"]),
     ("pyo3", &["python"]),
     ("pyo3_async_runtimes", &["python"]),
@@ -37,7 +39,8 @@ const ROOMS: [(&str, &[&str]); 33] = [
     // The pair names the error number of what is there.
     ("rustix", &["base", "repo/pair.rs"]),
     ("serde", &["*"]),
-    ("serde_json", &["repo", "evnode", "python"]),
+    // Connect is spoken in JSON.
+    ("serde_json", &["repo", "evnode", "rpc/connect.rs", "python"]),
     ("sha2", &["base"]),
     ("snap", &["badger"]),
     ("tempfile", &["base"]),
@@ -65,6 +68,7 @@ const ROOMS: [(&str, &[&str]); 33] = [
     ("tonic_health", &["rpc"]),
     ("tonic_prost", &["rpc", "proto"]),
     ("tonic_reflection", &["rpc"]),
+    ("tonic_web", &["rpc"]),
     ("tracing", &["*"]),
     ("twox_hash", &["base"]),
     ("zstd", &["badger"]),

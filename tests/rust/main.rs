@@ -30,6 +30,8 @@ mod pairs;
 mod peer;
 /// What the tests of backup, verify and restore share.
 mod proof;
+/// The read RPCs of a node, served from stores and directories: gRPC, gRPC-Web, Connect.
+mod reads;
 /// The Backup RPC: client and server, both layouts, TLS, tokens, time limits.
 mod rpc;
 /// The store: bulk load, increments, snapshots, crashes.
