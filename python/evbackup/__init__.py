@@ -10,6 +10,7 @@ Every verb has an `…_async` twin. Failures are the classes of `evbackup.errors
 """
 
 from ._backup import backup, backup_async
+from ._blocks import Block, Blocks, Data, Header, State
 from ._evbackup import __version__
 from ._progress import Progress
 from ._restore import apply, apply_async, restore, restore_async
@@ -38,7 +39,10 @@ __all__ = [
     "Applied",
     "AppliedSegment",
     "Backup",
+    "Block",
+    "Blocks",
     "DamagedError",
+    "Data",
     "Datastore",
     "DatastoreInfo",
     "DeniedError",
@@ -46,6 +50,7 @@ __all__ = [
     "EvbackupError",
     "ExistsError",
     "Finding",
+    "Header",
     "IncompleteError",
     "InvalidArgument",
     "IoError",
@@ -59,6 +64,7 @@ __all__ = [
     "Result",
     "Segment",
     "Server",
+    "State",
     "Tls",
     "UnavailableError",
     "UnsupportedError",

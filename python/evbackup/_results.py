@@ -36,6 +36,8 @@ def plain(value: object) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, bytes):
+        return value.hex()
     return str(value) if isinstance(value, os.PathLike) else value
 
 

@@ -1,4 +1,4 @@
-"""`serve`: a datastore behind the Backup RPC."""
+"""`serve`: a datastore behind the RPCs of a node."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def serve(
     staging: StrPath | None = None,
     any_file_system: bool = False,
 ) -> Server:
-    """Serves a datastore over the Backup RPC, for this tool and for the node's own clients.
+    """Serves a datastore: backups of it, for this tool and the node's own clients, and the RPCs that read a node's blocks.
 
     Args:
         path: The directory of a datastore: a store, or a Badger directory, whose node may be running.

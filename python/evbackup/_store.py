@@ -1,4 +1,4 @@
-"""`open`: a datastore's entries by key and by prefix, read-only."""
+"""`open`: blocks, states and entries of a datastore or of segments, read-only."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import _evbackup
+from ._blocks import Chain
 from ._job import wait
 from ._results import DatastoreInfo
-from ._types import reading_of
+from ._types import paths_of, reading_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from ._types import StrPath
+    from ._types import Paths, StrPath
 
 # Large enough that the crossing costs nothing, small enough that a page of 1 MB values fits.
 PAGE = 256
@@ -40,11 +41,11 @@ class Entry:
     expires_at: int
 
 
-class Datastore:
-    """An open datastore at one state; use it in `with` or `async with`, or `close()` it.
+class Datastore(Chain):
+    """An open datastore at one state, or open segments; use it in `with` or `async with`, or `close()` it.
 
     Attributes:
-        path: Its directory.
+        path: Its directory, or the first segment.
     """
 
     def __init__(self, path: StrPath, native: _evbackup.Opened) -> None:
@@ -56,7 +57,7 @@ class Datastore:
 
         Args:
             key: The key; a text is taken as UTF-8.
-            version: The newest at this version or below; None: the newest of all.
+            version: The newest at this version or below; None: the newest of all. Segments know only the newest.
 
         Returns:
             The entry, or None when there is none or it was deleted.
@@ -73,6 +74,9 @@ class Datastore:
 
         Yields:
             The entries, read in pages as they are asked for.
+
+        Raises:
+            UnsupportedError: Of segments: restore them into a store first.
         """
         after: bytes | None = None
         while True:
@@ -83,7 +87,7 @@ class Datastore:
                 return
 
     def info(self) -> DatastoreInfo:
-        """What `inspect` says of it."""
+        """What `inspect` says of it; for datastores only."""
         return DatastoreInfo._of(wait(self._native.info()))
 
     def close(self) -> None:
@@ -116,35 +120,43 @@ def _bytes(key: bytes | str) -> bytes:
 
 
 def open(  # noqa: A001  # read as evbackup.open
-    path: StrPath,
+    path: Paths,
     *,
     offline: bool = False,
     staging: StrPath | None = None,
     any_file_system: bool = False,
     max_rate: int | None = None,
 ) -> Datastore:
-    """Opens a datastore for reading: a store or a Badger directory, told apart by their files.
+    """Opens a datastore or segments for reading.
 
     Args:
-        path: The directory.
-        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
+        path: The directory of a store or of a Badger database, told apart by their files. Or a segment; or the segments of a chain, in
+            any order: their blocks, states and keys are read where they stand, without restoring them.
+        offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next three.
         staging: Where to copy what a running node may take away; None: beside the directory.
         any_file_system: Read a running node's directory even where the file system may not show what the node writes.
         max_rate: Bytes per second to copy at most.
 
     Returns:
-        The datastore at its present state. Of a directory that a node writes to, single keys are read as they are now until the
-        first entries of a prefix are; from then on everything is of that moment.
+        The datastore at its present state. Of a directory that a node writes to, single keys and blocks are read as they are now until
+        the first entries of a prefix are; from then on everything is of that moment.
 
     Raises:
-        MissingError: There is nothing.
-        InvalidArgument: It is no datastore.
+        MissingError: There is nothing; or a link of the chain is not there.
+        InvalidArgument: It is neither a datastore nor a segment.
         LockedError: Somebody is replacing it.
-        UnsupportedError: It is an encrypted Badger directory, or one of another version or on a network file system.
+        DamagedError: A segment or its manifest is not what it must be.
+        UnsupportedError: It is an encrypted Badger directory, or one of another version or on a network file system. Or a segment is not
+            sorted: restore it, and open what it was restored to.
 
     Example:
         >>> with evbackup.open("restored") as store:  # doctest: +SKIP
-        ...     tip = store.get("/0/t")
+        ...     print(store.chain_id, store.height, store.block(7).transactions)
+        >>> with evbackup.open(["full.badger", "inc1.badger"]) as chain:  # doctest: +SKIP
+        ...     print(chain.block("ba686e569c119e6384cb2c157462ac11252cc10cdec9957429a0ffa6fd630c1a"))
     """
+    paths = paths_of(path)
+    if len(paths) > 1 or os.path.isfile(paths[0]):  # noqa: PTH113  # stays a text
+        return Datastore(paths[0], wait(_evbackup.open_segments(paths)))
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
-    return Datastore(path, wait(_evbackup.open(os.fspath(path), reading)))
+    return Datastore(paths[0], wait(_evbackup.open(paths[0], reading)))

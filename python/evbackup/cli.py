@@ -60,7 +60,11 @@ def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
         # A segment has the id of the run that wrote it.
         click.echo(json.dumps({**_verb.run_id(), **result.as_dict()}), err=err)
         return
-    values = result.as_dict()
+    _rows(result.as_dict(), err=err)
+
+
+def _rows(values: dict[str, Any], *, err: bool = False) -> None:
+    """Names and values for a person, a line each."""
     width = max(map(len, values))
     for name, value in values.items():
         for place, line in enumerate(value if isinstance(value, list) else [value]):
@@ -522,6 +526,53 @@ def digest(
 
 
 @cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.argument("which", metavar="HEIGHT|HASH|newest")
+@_reading
+@_json
+def block(
+    paths: tuple[str, ...], which: str, offline: bool, staging: str | None, any_file_system: bool, as_json: bool
+) -> None:
+    """Print a block of a datastore, a segment, or a chain of segments: by its height, by a hash, or the newest."""
+    from . import _store  # noqa: PLC0415
+
+    wanted: int | str | None = None if which == "newest" else int(which) if which.isdecimal() else which
+    with _store.open(paths, offline=offline, staging=staging, any_file_system=any_file_system) as opened:
+        found = opened.block(wanted).as_dict()
+    if as_json:
+        click.echo(json.dumps({**_verb.run_id(), **found}))
+        return
+    header, data = found.pop("header"), found.pop("data")
+    _rows({**found, **header, "transactions": data["transactions"]})
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.option("--start", type=click.IntRange(min=0), help="The first height; the lowest there is by default.")
+@click.option("--stop", type=click.IntRange(min=0), help="The height behind the last; up to the newest by default.")
+@_reading
+@_json
+def blocks(
+    paths: tuple[str, ...],
+    start: int | None,
+    stop: int | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    as_json: bool,
+) -> None:
+    """List the blocks of a datastore, a segment, or a chain of segments, a line each; with --json one document each."""
+    from . import _store  # noqa: PLC0415
+
+    with _store.open(paths, offline=offline, staging=staging, any_file_system=any_file_system) as opened:
+        for found in opened.blocks(start, stop):
+            if as_json:
+                click.echo(json.dumps(found.as_dict()))
+            else:
+                click.echo(f"{found.height} {found.hash.hex()} {found.time.isoformat()} {len(found.transactions)}")
+
+
+@cli.command()
 @click.argument("path", required=False, type=click.Path())
 @click.option(
     "--listen", "addr", default="127.0.0.1:7332", show_default=True, help="Where to listen; port 0 picks a free one."
@@ -552,7 +603,7 @@ def serve(
     any_file_system: bool,
     as_json: bool,
 ) -> None:
-    """Serve a datastore over the Backup RPC, until Ctrl-C."""
+    """Serve a datastore until Ctrl-C: backups, and the RPCs that read blocks."""
     from . import _serve  # noqa: PLC0415
 
     server = _serve.serve(
