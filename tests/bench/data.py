@@ -24,10 +24,15 @@ class Sizes:
     presses: int
     shaped: int
     window_s: float
+    blocks: int
 
 
-FULL = Sizes(2 * 10**9, 8 * 10**9, 10**9, 400 * 10**6, rounds=5, starts=20, presses=4, shaped=5 * 10**8, window_s=8)
-QUICK = Sizes(10**8, 3 * 10**8, 10**8, 4 * 10**7, rounds=1, starts=5, presses=1, shaped=5 * 10**7, window_s=2)
+FULL = Sizes(
+    2 * 10**9, 8 * 10**9, 10**9, 400 * 10**6, rounds=5, starts=20, presses=4, shaped=5 * 10**8, window_s=8, blocks=10**6
+)
+QUICK = Sizes(
+    10**8, 3 * 10**8, 10**8, 4 * 10**7, rounds=1, starts=5, presses=1, shaped=5 * 10**7, window_s=2, blocks=20_000
+)
 
 
 class Data:

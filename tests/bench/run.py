@@ -24,6 +24,7 @@ import directories
 import limits
 import link
 import node
+import reads
 import throughput
 from data import FULL, QUICK, Data
 from measure import Row, table
@@ -94,6 +95,7 @@ def main() -> None:
             "beside": lambda: node.beside(data, sizes, peer()),
             "increment": lambda: throughput.increment(data, sizes),
             "large-memory": lambda: limits.large_memory(data, sizes),
+            "blocks": lambda: reads.blocks(data, sizes),
             "directory-read": lambda: with_peer(lambda peer: directories.read(data, sizes, peer)),
             "directory-write": lambda: with_peer(lambda peer: directories.write(data, sizes, peer)),
             "directory-increment": lambda: with_peer(lambda peer: directories.increment(data, sizes, peer)),

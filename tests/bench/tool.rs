@@ -7,9 +7,17 @@
 //! bare-ingest DIR COUNT SIZE          the same records through a bare table writer and one ingest; prints seconds
 //! bare-serve ADDR BYTES CHUNK         a tonic server that streams as many bytes from memory; prints its address, ends with its input
 //! bare-fetch ADDR FILE                a tonic client that writes the chunks into a file and syncs it; prints seconds
+//! chain DIR COUNT                     a store of COUNT blocks with their headers, data, signatures, index, DA heights and states
+//! read-blocks DIR READS               blocks at random heights and all in a row; prints seconds: median, 99th percentile, all; and how many
 //! ```
 
+use evbackup::base::progress::Progress;
+use evbackup::base::scratch::Scratch;
 use evbackup::entry::{Entry, Sink as _};
+use evbackup::evnode::hash;
+use evbackup::evnode::key::{Key, Part};
+use evbackup::evnode::record::{Header, SignedHeader, Signer, State, Timestamp};
+use evbackup::flow::node::{Node, held::Held};
 use evbackup::proto::evnode::backup_response::Response as Payload;
 use evbackup::proto::evnode::store_service_client::StoreServiceClient;
 use evbackup::proto::evnode::store_service_server::{StoreService, StoreServiceServer};
@@ -47,10 +55,9 @@ fn main() -> Outcome {
             let took = runtime()?.block_on(bare_fetch(addr, Path::new(file)))?;
             told(took)
         }
-        _ => Err(
-            "expected fill, grow, bare-ingest, bare-serve or bare-fetch and their arguments; see the source"
-                .into(),
-        ),
+        ["chain", dir, count] => chain(Path::new(dir), count.parse()?),
+        ["read-blocks", dir, reads] => read_blocks(Path::new(dir), reads.parse()?),
+        _ => Err("expected a command and its arguments; see the source".into()),
     }
 }
 
@@ -237,6 +244,110 @@ impl Tables<'_> {
         self.close()?;
         Ok(self.files)
     }
+}
+
+// --- blocks ---------------------------------------------------------------------------------------------------------------
+
+const SECOND: u64 = 1_000_000_000;
+
+/// The header of a block: in shape and size as ev-node's, signed by nobody.
+fn header(height: u64) -> Vec<u8> {
+    let header = Header {
+        height,
+        time: 1_700_000_000 * SECOND + height * SECOND,
+        last_header_hash: &[1; 32],
+        data_hash: &[2; 32],
+        app_hash: &[3; 32],
+        proposer_address: &[4; 32],
+        chain_id: "bench-1",
+        ..Header::default()
+    };
+    let signer = Signer { address: &[4; 32], public_key: &[5; 36] };
+    let mut blob = Vec::new();
+    SignedHeader { header, signature: &[6; 64], signer }.encode(&mut blob);
+    blob
+}
+
+fn state(height: u64) -> Vec<u8> {
+    let state = State {
+        chain_id: "bench-1",
+        initial_height: 1,
+        last_block_height: height,
+        last_block_time: Some(Timestamp::from_nanos(1_700_000_000 * SECOND + height * SECOND)),
+        da_height: height,
+        app_hash: &[3; 32],
+        last_header_hash: &[1; 32],
+        next_proposer_address: &[4; 32],
+        ..State::default()
+    };
+    let mut value = Vec::new();
+    state.encode(&mut value);
+    value
+}
+
+/// A store of a chain, its entries in the order of their keys. Data is 300 bytes that no codec makes smaller.
+fn chain(dir: &Path, count: u64) -> Outcome {
+    let noise = Noise::new(300);
+    let mut loader = Loader::create(dir, LoadOptions::default())?;
+    let mut put = |key: Key<'_>, version: u64, value: &[u8]| {
+        loader.put(Entry { key: &key.to_bytes(), version, value, ..Entry::default() })
+    };
+    for height in heights(count) {
+        put(Key::Signature(height), height, &[6; 64])?;
+    }
+    for (number, height) in heights(count).enumerate() {
+        put(Key::Data(height), height, noise.of(number, 300))?;
+    }
+    let mut index = Vec::new();
+    for height in heights(count) {
+        let header = header(height);
+        put(Key::Header(height), height, &header)?;
+        index.push((hash::index(&header), height));
+    }
+    index.sort_unstable();
+    for (name, height) in index {
+        put(Key::Index(name), height, &height.to_le_bytes())?;
+    }
+    for height in heights(count) {
+        for part in [Part::Data, Part::Header] {
+            put(Key::DaHeight(height, part), height, &height.to_le_bytes())?;
+        }
+    }
+    for height in heights(count) {
+        put(Key::State(height), height, &state(height))?;
+    }
+    put(Key::Tip, count, &count.to_le_bytes())?;
+    loader.finish_with(about(count))?;
+    Ok(())
+}
+
+fn read_blocks(dir: &Path, reads: usize) -> Outcome {
+    let progress = Progress::new();
+    let node = Node::new(Held::open(dir, &evbackup::badger::ReadOptions::default())?, Scratch::system());
+    let tip = node.height(&progress)?;
+    let mut random = 1_u64;
+    let mut took = Vec::with_capacity(reads);
+    for _ in 0..reads {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let height = 1 + random % tip;
+        let start = Instant::now();
+        let block = node.block(height, &progress)?;
+        took.push(start.elapsed());
+        if block.signed_header()?.header.height != height {
+            return Err("expected the block that was asked for, found another".into());
+        }
+    }
+    took.sort_unstable();
+    let at = |percent: usize| took.get(took.len() * percent / 100).map_or(0.0, Duration::as_secs_f64);
+    let (start, mut next) = (Instant::now(), 1);
+    while next <= tip {
+        let blocks = node.blocks(next, tip + 1, &progress)?;
+        next = blocks.last().ok_or("expected blocks, found none")?.height + 1;
+    }
+    let all = start.elapsed().as_secs_f64();
+    Ok(writeln!(std::io::stdout(), "{} {} {all} {tip}", at(50), at(99))?)
 }
 
 // --- a stream ------------------------------------------------------------------------------------------------------------

@@ -32,14 +32,14 @@ class CannotBuildError(Exception):
     """Why a program is not to be had here."""
 
 
-def _built(folder: Path, prefix: str, second: str, timeout_s: float) -> Path:
-    """The program of a folder, from the cache if these sources were built before, and a second one beside it, `NAME-SECOND`."""
+def _built(folder: Path, prefix: str, others: tuple[str, ...], timeout_s: float) -> Path:
+    """The program of a folder, from the cache if these sources were built before, and others beside it, `NAME-OTHER`."""
     cache = Path(os.environ.get("EVBACKUP_CACHE") or "~/.cache/evbackup").expanduser()
-    sources = sorted([*folder.glob("*.go"), *folder.glob("go.*"), folder / "build.sh"])
+    sources = sorted([*folder.glob("*.go"), *folder.glob("reads/*.go"), *folder.glob("go.*"), folder / "build.sh"])
     digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
     program = cache / "interop" / f"{prefix}{digest[:16]}"
-    beside = program.with_name(f"{program.name}-{second}")
-    if not program.exists() or not beside.exists():
+    beside = {other: program.with_name(f"{program.name}-{other}") for other in others}
+    if not all(path.exists() for path in [program, *beside.values()]):
         program.parent.mkdir(parents=True, exist_ok=True)
         unfinished = program.with_name(f"{program.name}.{os.getpid()}")
         command = [folder / "build.sh", unfinished]
@@ -49,19 +49,20 @@ def _built(folder: Path, prefix: str, second: str, timeout_s: float) -> Path:
             raise CannotBuildError(f"it takes more than {timeout_s:.0f} s") from None
         if done.returncode != 0:
             raise CannotBuildError(" | ".join(done.stderr.strip().splitlines()[-2:]))
-        unfinished.with_name(f"{unfinished.name}-{second}").rename(beside)
+        for other, path in beside.items():
+            unfinished.with_name(f"{unfinished.name}-{other}").rename(path)
         unfinished.rename(program)
     return program
 
 
 def build() -> Path:
     """The program that runs a real Badger. Beside it, `NAME-newest` has the newest one."""
-    return _built(SOURCES, "", "newest", 600)
+    return _built(SOURCES, "", ("newest",), 600)
 
 
 def build_evnode() -> Path:
-    """The released ev-node. Beside it, `NAME-da` is its local DA layer."""
-    return _built(EVNODE, "evnode-", "da", BUILD_S)
+    """The released ev-node. Beside it, `NAME-da` is its local DA layer, `NAME-reads` its read RPCs."""
+    return _built(EVNODE, "evnode-", ("da", "reads"), BUILD_S)
 
 
 class Badger:
