@@ -54,7 +54,7 @@ def fence(text: str) -> str:
 # --- Python --------------------------------------------------------------------------------------------------------------
 
 # The verbs in the order of their use; what is not here comes behind them.
-VERBS = ("backup", "verify", "restore", "apply", "inspect", "digest", "open", "serve")
+VERBS = ("backup", "verify", "restore", "align", "apply", "inspect", "digest", "open", "serve")
 HANDLES = (evbackup.Datastore, evbackup.Server)
 RECORDS = (evbackup.Entry, evbackup.Tls, evbackup.Progress)
 

@@ -74,6 +74,13 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     }
     let mut store = Store::open_for_writing(&options.store)?;
     let before = store.about().clone();
+    if before.is_cut() {
+        return Err(Error::mismatch(
+            "expected a store that follows a chain, found one that was cut at a height",
+        )
+        .at_path(&options.store)
+        .with_hint("restore the whole chain into a store to apply increments to it"));
+    }
     let last = before.applied.last();
     let after = After {
         sha256: last.map_or_else(String::new, |last| hex(&last.sha256)),

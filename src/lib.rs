@@ -22,6 +22,7 @@ pub mod store;
 
 pub mod flow;
 
+pub mod align;
 pub mod apply;
 pub mod backup;
 pub mod digest;

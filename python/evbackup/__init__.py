@@ -9,12 +9,25 @@ Example:
 Every verb has an `…_async` twin. Failures are the classes of `evbackup.errors`; logs go to `logging.getLogger("evbackup")`.
 """
 
+from ._align import align, align_async
 from ._backup import backup, backup_async
 from ._blocks import Block, Blocks, Data, Header, State
 from ._evbackup import __version__
 from ._progress import Progress
 from ._restore import apply, apply_async, restore, restore_async
-from ._results import Applied, AppliedSegment, Backup, DatastoreInfo, Finding, Report, Restored, Result, Segment
+from ._results import (
+    Alignment,
+    Applied,
+    AppliedSegment,
+    Backup,
+    Change,
+    DatastoreInfo,
+    Finding,
+    Report,
+    Restored,
+    Result,
+    Segment,
+)
 from ._serve import Server, serve
 from ._store import Datastore, Entry, open  # noqa: A004  # read as evbackup.open
 from ._types import Tls
@@ -36,11 +49,13 @@ from .errors import (
 )
 
 __all__ = [
+    "Alignment",
     "Applied",
     "AppliedSegment",
     "Backup",
     "Block",
     "Blocks",
+    "Change",
     "DamagedError",
     "Data",
     "Datastore",
@@ -69,6 +84,8 @@ __all__ = [
     "UnavailableError",
     "UnsupportedError",
     "__version__",
+    "align",
+    "align_async",
     "apply",
     "apply_async",
     "backup",

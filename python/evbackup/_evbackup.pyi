@@ -7,6 +7,7 @@ __all__ = [
     "Opened",
     "Server",
     "__version__",
+    "align",
     "apply",
     "backup",
     "digest",
@@ -39,6 +40,13 @@ def backup(options: dict[str, Any]) -> Job: ...
 def verify(paths: list[str], level: str, chain: bool | None, trusted: tuple[int, str] | None) -> Job: ...
 def restore(options: dict[str, Any]) -> Job: ...
 def apply(paths: list[str], store: str) -> Job: ...
+def align(
+    paths: list[str],
+    el_height: int,
+    el_timestamp: int | None,
+    el_state_root: bytes | None,
+    reading: tuple[bool, str | None, bool, int | None],
+) -> Job: ...
 def inspect(path: str, reading: tuple[bool, str | None, bool, int | None]) -> Job: ...
 def digest(
     paths: list[str],

@@ -22,6 +22,10 @@ def restore(
     engine: Literal["badger", "rocksdb"] = "badger",
     history: bool = False,
     at_height: int | None = None,
+    role: Literal["follower", "aggregator"] | None = None,
+    drop_queue: bool = False,
+    requeue: bool = False,
+    force: bool = False,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
@@ -44,7 +48,13 @@ def restore(
         engine: `"badger"` (what a node opens) or `"rocksdb"` (our store: query it, serve it, apply increments to it).
         history: Write every version of every key into a Badger directory, deletes included, instead of the newest live ones. A
             store always keeps them all.
-        at_height: Cut the chain at this height; None: take it all.
+        at_height: Cut the chain at this height, as if the node had stopped there: of a chain of segments the shortest part that is
+            whole at it. None: take it all; of a torn chain, into a Badger directory, what is whole.
+        role: What will start on what is cut: `"follower"` or `"aggregator"`, which gets what it submitted to DA and cannot know to be
+            included submitted again, and is refused below what is public on DA.
+        drop_queue: Leave the sequencer's queue out of what is cut.
+        requeue: Put the transactions of the blocks above the cut into the sequencer's queue, before what is there.
+        force: Cut below what is public on DA even for an aggregator.
         overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
         keep_replaced: Keep what stood there beside it; the result names it.
         owner: `user` or `user:group` of the new files; None: as what is replaced; else, for root, as the parent directory.
@@ -61,10 +71,12 @@ def restore(
 
     Raises:
         MissingError: A segment, or a link of the chain, is not there.
-        MismatchError: A segment does not belong to the chain.
-        DamagedError: A segment is not what its manifest says; nothing was written.
+        MismatchError: A segment does not belong to the chain; or an aggregator would start below what is public on DA.
+        DamagedError: A segment is not what its manifest says, or the block at `at_height` is not whole; nothing was written.
         ExistsError: There is something at `dest`, or it may not be replaced.
-        UnsupportedError: There is an entry that Badger cannot hold.
+        InvalidArgument: There is no whole block at `at_height`; the text says which heights there are.
+        UnsupportedError: There is an entry that Badger cannot hold; or the chain is of a release before v1.0.0-beta.9, which is
+            restored whole but not cut.
         LockedError: A running node holds `dest`.
         NoSpaceError: It would not fit.
         InvalidArgument: The owner is unknown, or a directory stands among segments.
@@ -82,6 +94,10 @@ async def restore_async(
     engine: Literal["badger", "rocksdb"] = "badger",
     history: bool = False,
     at_height: int | None = None,
+    role: Literal["follower", "aggregator"] | None = None,
+    drop_queue: bool = False,
+    requeue: bool = False,
+    force: bool = False,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
@@ -98,7 +114,10 @@ async def restore_async(
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    named = ("engine", "history", "at_height", "overwrite", "keep_replaced", "dry_run", "memory_mib")
+    named = (
+        *("engine", "history", "at_height", "role", "drop_queue", "requeue", "force"),
+        *("overwrite", "keep_replaced", "dry_run", "memory_mib"),
+    )
     return {
         "paths": paths_of(given["paths"]),
         "dest": os.fspath(given["dest"]),

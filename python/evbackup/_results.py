@@ -254,6 +254,28 @@ class Report(Result):
 
 
 @dataclass(frozen=True, repr=False)
+class Change(Result):
+    """One kind of change that a cut made to one family of keys.
+
+    Attributes:
+        family: The family, such as `"headers"`, `"metadata"` or `"queue"`.
+        action: `"dropped"`, `"rewritten"` or `"added"`.
+        entries: How many keys.
+        keys: The names of the first hundred; none of what is merely above the cut.
+        why: Why.
+    """
+
+    family: str
+    action: str
+    entries: int
+    keys: tuple[str, ...]
+    why: str
+
+    def _short(self) -> str:
+        return f"{self.family}: {self.entries:,} {self.action}: {self.why}"
+
+
+@dataclass(frozen=True, repr=False)
 class Restored(Result):
     """What `restore` made, or with `dry_run` would make.
 
@@ -270,6 +292,10 @@ class Restored(Result):
         deletes: `"exact"`, `"derived"` or `"unknown"`.
         tip_height: The tip in it.
         complete_height: The highest height that is whole.
+        cut_height: The height at which it was cut, or None where nothing was.
+        changes: What the cut changed, family by family.
+        dangers: What may go wrong with what was cut.
+        next_steps: What to do before a node starts on what was cut.
         replaced: Where the datastore that stood there is now, or None.
         notes: What a person should know, such as the command that removes the replaced one.
         elapsed_s: Seconds it took.
@@ -287,15 +313,53 @@ class Restored(Result):
     deletes: str
     tip_height: int
     complete_height: int
+    cut_height: int | None
+    changes: tuple[Change, ...]
+    dangers: tuple[str, ...]
+    next_steps: tuple[str, ...]
     replaced: Path | None
     notes: tuple[str, ...]
     elapsed_s: float
 
     _paths = frozenset({"path", "segments", "replaced"})
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"changes": Change}
 
     def _short(self) -> str:
         plan = "plan: " if self.dry_run else ""
         return f"{plan}{self.path} ({self.engine}): {self.entries:,} entries, {size(self.bytes)}, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
+class Alignment(Result):
+    """Where `align` says to cut.
+
+    Attributes:
+        at_height: Cut here: what `restore` takes.
+        timestamp: The block's time, Unix seconds.
+        state_root: The app's state after the block, as hex.
+        header_hash: The hash of the block's header, as hex.
+        chain_id: The chain's name.
+        compared: What the execution layer said and the block has: `"timestamp"`, `"state_root"`.
+        segments: The segments that are needed, in order; or the datastore.
+        notes: What a person should know.
+        elapsed_s: Seconds it took.
+    """
+
+    at_height: int
+    timestamp: int
+    state_root: str
+    header_hash: str
+    chain_id: str
+    compared: tuple[str, ...]
+    segments: tuple[Path, ...]
+    notes: tuple[str, ...]
+    elapsed_s: float
+
+    _paths = frozenset({"segments"})
+
+    def _short(self) -> str:
+        proof = " and ".join(self.compared) or "height alone"
+        return f"cut at height {self.at_height:,}: the same {proof}"
 
 
 @dataclass(frozen=True, repr=False)

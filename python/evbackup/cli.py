@@ -380,6 +380,10 @@ def verify(
 )
 @click.option("--history", is_flag=True, help="Every version of every key, not the newest alone.")
 @click.option("--at-height", type=click.IntRange(min=1), help="Cut the chain at this height.")
+@click.option("--role", type=click.Choice(["follower", "aggregator"]), help="What will start on what is cut.")
+@click.option("--drop-queue", is_flag=True, help="Leave the sequencer's queue out of what is cut.")
+@click.option("--requeue", is_flag=True, help="Queue the transactions of the blocks above the cut again.")
+@click.option("--force", is_flag=True, help="Cut below what is public on DA even for an aggregator.")
 @click.option("--overwrite", is_flag=True, help="Replace the datastore that is there.")
 @click.option("--discard-replaced", is_flag=True, help="Remove what was replaced instead of keeping it beside.")
 @click.option("--owner", metavar="USER[:GROUP]", help="Whose the new files are.")
@@ -399,6 +403,10 @@ def restore(
     engine: Any,
     history: bool,
     at_height: int | None,
+    role: Any,
+    drop_queue: bool,
+    requeue: bool,
+    force: bool,
     overwrite: bool,
     discard_replaced: bool,
     owner: str | None,
@@ -422,6 +430,10 @@ def restore(
         engine=engine,
         history=history,
         at_height=at_height,
+        role=role,
+        drop_queue=drop_queue,
+        requeue=requeue,
+        force=force,
         overwrite=overwrite,
         keep_replaced=not discard_replaced,
         owner=owner,
@@ -446,6 +458,51 @@ def apply(segments: tuple[str, ...], store: str, quiet: bool, as_json: bool) -> 
     from . import _restore  # noqa: PLC0415
 
     _show(_restore.apply(segments, store, progress=not quiet), as_json=as_json)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, metavar="[DATASTORE|SEGMENTS...]", type=click.Path())
+@click.option(
+    "--el-height", type=click.IntRange(min=0), required=True, help="The last block of the execution layer's copy."
+)
+@click.option("--el-timestamp", type=click.IntRange(min=0), help="Its time, Unix seconds.")
+@click.option("--el-state-root", metavar="HEX", help="The state root after it.")
+@_home
+@_database
+@_reading
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
+@_quiet
+@_json
+def align(
+    paths: tuple[str, ...],
+    el_height: int,
+    el_timestamp: int | None,
+    el_state_root: str | None,
+    home: Path | None,
+    database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Say at which height to cut, so that what is restored fits a copy of the execution layer."""
+    from . import _align  # noqa: PLC0415
+
+    where = list(paths) if len(paths) > 1 else _datastore(next(iter(paths), None), home, database, "PATH")
+    found = _align.align(
+        where,
+        el_height=el_height,
+        el_timestamp=el_timestamp,
+        el_state_root=el_state_root,
+        offline=offline,
+        staging=staging,
+        any_file_system=any_file_system,
+        max_rate=max_rate,
+        progress=not quiet,
+    )
+    _show(found, as_json=as_json)
 
 
 @cli.command()

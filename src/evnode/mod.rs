@@ -2,6 +2,7 @@
 //! entries.
 
 pub mod chain;
+pub mod cut;
 pub mod families;
 mod family;
 pub mod generation;

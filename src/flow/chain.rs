@@ -131,7 +131,8 @@ impl Chain {
             return Ok(source);
         };
         let complete = newest.complete_version;
-        let source: Box<dyn Source> = if fresh { Box::new(StandIns::new(source, complete)) } else { source };
+        let source: Box<dyn Source> =
+            if fresh { Box::new(StandIns::new(source, complete, newest.complete_height)) } else { source };
         let tip = OwnedEntry {
             key: key::TIP.to_vec(),
             version: complete,
@@ -151,6 +152,26 @@ impl Chain {
                 self.newest().map_or(0, |newest| newest.complete_height)
             )
         })
+    }
+
+    /// How far the chain is whole with its first segment, with its first two, and so on: the complete height, and up to which height
+    /// blocks were pruned by then. `None` where the last of them has no manifest.
+    pub fn prefixes(&self) -> Vec<Option<(u64, u64)>> {
+        // An increment since a bare version may end before the segment that it was put behind.
+        let mut furthest = (0, (0, 0));
+        let says = |segment: &Segment| {
+            let manifest = segment.manifest()?;
+            if manifest.complete_version >= furthest.0 {
+                furthest = (manifest.complete_version, (manifest.complete_height, manifest.pruned.blocks));
+            }
+            Some(furthest.1)
+        };
+        self.segments.iter().map(says).collect()
+    }
+
+    /// Leaves all but the first segments out.
+    pub fn keep_first(&mut self, count: usize) {
+        self.segments.truncate(count);
     }
 
     /// Bytes of all segments.

@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod checks;
+pub mod cut;
 pub mod datastore;
 pub mod digest;
 pub mod finding;

@@ -2,21 +2,25 @@
 //!
 //! Badger keeps one version of a key. A key that was overwritten while the stream ran may be in it only at a version above the
 //! complete one, and a store that shows its entries at the complete version would not show it at all, although it was there. So of
-//! each such key outside the block families the oldest version that is there stands in, at the complete version. It is from a moment
-//! later, at most the length of the backup; the entry itself stays where it is, and an increment brings what follows. Where the chain
-//! has a version at or below the complete one, that one shows: Badger drops what follows it only where compaction came in between.
+//! each such key the oldest version that is there stands in. It is from a moment later, at most the length of the backup; an increment
+//! brings what follows. Where the chain has a version at or below the complete one, that one shows: Badger drops what follows it only
+//! where compaction came in between.
 //!
-//! Keys of the block families need no stand-in: they are written once, with their block, and above the complete height they are hidden
-//! for a reason.
+//! Keys that are written once, with their block, need no stand-in: above the complete height they are hidden for a reason. States, DA
+//! heights and execution records are written again, at a restart or as things go on: those of heights up to the complete one stand in.
+//!
+//! [`StandIns`] is for a store, which keeps every version: the stand-in is one more entry, at the complete version. [`View`] gives one live
+//! entry of each key, as it is: what is [cut](super::cut) or written into a directory.
 
 use crate::entry::{Entry, OwnedEntry, Source};
 use crate::error::Result;
-use crate::evnode::key;
+use crate::evnode::{families, key};
 
 /// A [`Source`] over a whole chain, with what stands in at its complete version.
 pub struct StandIns<S> {
     source: S,
     complete: u64,
+    height: u64,
     /// The key of the entries that pass; empty before the first.
     key: Vec<u8>,
     /// One of them shows at the complete version.
@@ -29,9 +33,10 @@ pub struct StandIns<S> {
 }
 
 impl<S: Source> StandIns<S> {
-    /// Watches `source`, which is complete up to a version.
-    pub fn new(source: S, complete: u64) -> Self {
-        Self { source, complete, key: Vec::new(), shows: false, oldest: None, stand_in: None, more: false }
+    /// Watches `source`, which is complete up to a version and a height.
+    pub fn new(source: S, complete: u64, height: u64) -> Self {
+        let (key, shows, more) = (Vec::new(), false, false);
+        Self { source, complete, height, key, shows, oldest: None, stand_in: None, more }
     }
 
     /// Notes the entry that the source stands on.
@@ -43,14 +48,18 @@ impl<S: Source> StandIns<S> {
             self.shows = false;
         }
         self.shows |= entry.version <= self.complete;
-        let hidden = !self.shows && !entry.is_delete() && is_rewritten(entry.key);
+        let hidden = !self.shows && !entry.is_delete() && stands_in(entry.key, self.height);
         self.oldest = hidden.then(|| entry.to_owned());
     }
 }
 
-/// Is this a key that is written again and again, and not the tip, which is known to the byte?
-fn is_rewritten(key: &[u8]) -> bool {
-    !key::is_block_family(key) && key != key::TIP
+/// Is this a key that is written again and again, of no block above `height`, and not the tip, which is known to the byte?
+pub fn stands_in(key: &[u8], height: u64) -> bool {
+    if !key::is_block_family(key) {
+        return key != key::TIP;
+    }
+    let again = [&b"/0/s/"[..], b"/0/m/rhb/", b"/evm/execmeta/"].iter().any(|prefix| key.starts_with(prefix));
+    again && families::height_of(key).is_some_and(|of| of <= height)
 }
 
 impl<S: Source> Source for StandIns<S> {
@@ -76,6 +85,105 @@ impl<S: Source> Source for StandIns<S> {
     }
 }
 
+/// Picks what each key shows out of entries that pass in order: the newest that is not above the complete version, or what stands in
+/// for it.
+#[derive(Debug)]
+pub struct Picker {
+    complete: u64,
+    height: u64,
+    /// The key of the entries that pass.
+    key: Vec<u8>,
+    begun: bool,
+    /// It is known what the key shows.
+    decided: bool,
+    /// Else the oldest version of it so far.
+    oldest: Option<OwnedEntry>,
+}
+
+/// What an entry that passes brings to light.
+#[derive(Debug)]
+pub struct Picked {
+    /// What stands in for the key before, whose last entry has passed.
+    pub before: Option<OwnedEntry>,
+    /// It is the newest of its key.
+    pub newest: bool,
+    /// It is what its key shows.
+    pub shows: bool,
+}
+
+impl Picker {
+    /// For a chain that is complete up to a version and a height.
+    pub fn new(complete: u64, height: u64) -> Self {
+        Self { complete, height, key: Vec::new(), begun: false, decided: false, oldest: None }
+    }
+
+    /// The next entry passes.
+    pub fn pass(&mut self, entry: &Entry<'_>) -> Picked {
+        let newest = !self.begun || entry.key != self.key;
+        let before = if newest { self.oldest.take() } else { None };
+        if newest {
+            (self.begun, self.decided) = (true, false);
+            self.key.clear();
+            self.key.extend_from_slice(entry.key);
+        }
+        let decides = !self.decided && entry.version <= self.complete;
+        if decides {
+            self.decided = true;
+            self.oldest = None;
+        } else if !self.decided {
+            let hidden = !entry.is_delete() && stands_in(entry.key, self.height);
+            self.oldest = hidden.then(|| entry.to_owned());
+        }
+        Picked { before, newest, shows: decides && !entry.is_delete() }
+    }
+
+    /// What stands in for the last key.
+    pub fn end(&mut self) -> Option<OwnedEntry> {
+        self.oldest.take()
+    }
+}
+
+/// A [`Source`] of one live entry for each key, as a [`Picker`] picks them.
+pub struct View<S> {
+    source: S,
+    picker: Picker,
+    /// What it stands on instead of the source's entry.
+    stand_in: Option<OwnedEntry>,
+    /// The source's entry has passed, and is what its key shows.
+    ahead: bool,
+    ended: bool,
+}
+
+impl<S: Source> View<S> {
+    /// Looks at `source` as at a version, for a chain up to a height.
+    pub fn new(source: S, complete: u64, height: u64) -> Self {
+        Self { source, picker: Picker::new(complete, height), stand_in: None, ahead: false, ended: false }
+    }
+}
+
+impl<S: Source> Source for View<S> {
+    fn advance(&mut self) -> Result<bool> {
+        if self.stand_in.take().is_some() && std::mem::take(&mut self.ahead) {
+            return Ok(true);
+        }
+        while !self.ended && self.source.advance()? {
+            let Picked { before, shows, .. } = self.picker.pass(&self.source.entry());
+            self.stand_in = before;
+            self.ahead = shows && self.stand_in.is_some();
+            if shows || self.stand_in.is_some() {
+                return Ok(true);
+            }
+        }
+        self.ended = true;
+        self.stand_in = self.picker.end();
+        Ok(self.stand_in.is_some())
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        self.stand_in.as_ref().map_or_else(|| self.source.entry(), OwnedEntry::as_entry)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +194,14 @@ mod tests {
     }
 
     fn settled(entries: Vec<OwnedEntry>) -> Vec<(String, u64, u8)> {
-        let mut source = StandIns::new(VecSource::new(entries), 10);
+        drain(&mut StandIns::new(VecSource::new(entries), 10, 9))
+    }
+
+    fn viewed(entries: Vec<OwnedEntry>) -> Vec<(String, u64, u8)> {
+        drain(&mut View::new(VecSource::new(entries), 10, 9))
+    }
+
+    fn drain(source: &mut dyn Source) -> Vec<(String, u64, u8)> {
         let mut all = Vec::new();
         while source.advance().unwrap() {
             let entry = source.entry();
@@ -125,5 +240,47 @@ mod tests {
         let entries = vec![entry("/0/h/11", 11, 1), delete, entry("/0/t", 11, 1)];
         assert_eq!(settled(entries).len(), 3);
         assert_eq!(settled(Vec::new()).len(), 0);
+    }
+
+    #[test]
+    fn what_is_written_again_for_a_block_stands_in_up_to_the_complete_height() {
+        for key in ["/0/s/9", "/0/m/rhb/9/h", "/evm/execmeta/\0\0\0\0\0\0\0\u{9}"] {
+            assert!(stands_in(key.as_bytes(), 9) && !stands_in(key.as_bytes(), 8), "{key}");
+        }
+        for key in ["/0/h/9", "/0/i/AB", "/0/t", "/0/headerSync/9"] {
+            assert!(!stands_in(key.as_bytes(), 9), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_view_has_one_live_entry_of_each_key_as_it_is() {
+        let delete = |key, version| OwnedEntry { meta: META_DELETE, ..entry(key, version, 0) };
+        let entries = vec![
+            entry("/0/h/11", 11, 1),
+            entry("/0/h/9", 9, 1),
+            entry("/0/m/a", 12, 1),
+            entry("/0/m/a", 11, 2),
+            entry("/0/m/b", 12, 3),
+            entry("/0/m/b", 9, 4),
+            entry("/0/m/b", 8, 5),
+            delete("/0/m/c", 10),
+            entry("/0/m/c", 9, 6),
+            delete("/0/m/d", 11),
+            entry("/0/m/d", 9, 7),
+            entry("/0/m/rhb/9/h", 13, 8),
+            entry("/0/t", 11, 9),
+            entry("/x", 99, 10),
+        ];
+        let expected = [
+            ("/0/h/9", 9, 1),
+            ("/0/m/a", 11, 2),
+            ("/0/m/b", 9, 4),
+            ("/0/m/d", 9, 7),
+            ("/0/m/rhb/9/h", 13, 8),
+            ("/x", 99, 10),
+        ];
+        assert_eq!(viewed(entries), expected.map(|(key, version, value)| (key.to_owned(), version, value)));
+        assert_eq!(viewed(Vec::new()).len(), 0);
+        assert_eq!(viewed(vec![delete("/x", 3)]).len(), 0);
     }
 }

@@ -25,7 +25,7 @@ mod _evbackup {
         backup::backup_verb,
         job::{Job, shutdown},
         probe::{kinds, probe},
-        restore::{apply_verb, restore_verb},
+        restore::{align_verb, apply_verb, restore_verb},
         serve::{Server, serve_verb},
         store::{Opened, open_segments, open_verb, sample_store},
         verify::{digest_verb, inspect_verb, verify_verb},

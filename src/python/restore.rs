@@ -1,9 +1,9 @@
-//! `restore` and `apply`: options in, a job out.
+//! `restore`, `apply` and `align`: options in, a job out.
 
 use super::convert;
 use super::job::Job;
 use crate::base::durable::Owner;
-use crate::{apply, restore};
+use crate::{align, apply, restore};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 
@@ -17,6 +17,10 @@ pub(crate) struct Given {
     engine: Option<String>,
     history: bool,
     at_height: Option<u64>,
+    role: Option<String>,
+    drop_queue: bool,
+    requeue: bool,
+    force: bool,
     overwrite: bool,
     keep_replaced: bool,
     owner: Option<(u32, u32)>,
@@ -35,6 +39,10 @@ pub(crate) fn restore_verb(options: Given) -> Job {
         engine: options.engine,
         history: options.history,
         at_height: options.at_height,
+        role: options.role,
+        drop_queue: options.drop_queue,
+        requeue: options.requeue,
+        force: options.force,
         overwrite: options.overwrite,
         keep_replaced: options.keep_replaced,
         owner: options.owner.map(|(uid, gid)| Owner { uid, gid }),
@@ -50,4 +58,19 @@ pub(crate) fn restore_verb(options: Given) -> Job {
 #[pyo3(name = "apply")]
 pub(crate) fn apply_verb(paths: Vec<PathBuf>, store: PathBuf) -> Job {
     Job::new(move |progress| apply::run(apply::Options { paths, store }, progress), convert::result)
+}
+
+/// A job that compares a block of the execution layer with a backup or a datastore.
+#[pyfunction]
+#[pyo3(name = "align")]
+pub(crate) fn align_verb(
+    paths: Vec<PathBuf>,
+    el_height: u64,
+    el_timestamp: Option<u64>,
+    el_state_root: Option<[u8; 32]>,
+    reading: convert::Reading,
+) -> Job {
+    let reading = convert::reading(reading);
+    let options = align::Options { paths, el_height, el_timestamp, el_state_root, reading };
+    Job::new(move |progress| align::run(options, progress), convert::result)
 }

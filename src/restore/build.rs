@@ -47,14 +47,14 @@ fn store(
     pour(source, &mut loader, progress)?;
     let applied = proof()?;
     let written = loader.finish_with(NewAbout {
-        pinned_version: facts.complete_version,
+        pinned_version: facts.shown,
         deletes: facts.deletes.name().to_owned(),
         applied,
         store_id: None,
     })?;
     let made = Store::open_held(dir)?;
     let snapshot = made.snapshot()?;
-    if made.about().entries != written.entries || snapshot.pinned_version() != facts.complete_version {
+    if made.about().entries != written.entries || snapshot.pinned_version() != facts.shown {
         return Err(not_as_written(dir));
     }
     Ok(Built { entries: written.entries, store_id: written.store_id, tip: snapshot.tip()? })
@@ -73,7 +73,7 @@ fn directory(
         dir,
         WriterOptions {
             history: options.history,
-            at: facts.complete_version,
+            at: facts.shown,
             now,
             progress: progress.clone(),
             ..WriterOptions::default()

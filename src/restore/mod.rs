@@ -1,28 +1,24 @@
 //! Turn a chain of segments into a datastore: planned first, built beside the target, proven, and only then put in its place.
 
 mod build;
+mod cutting;
+mod making;
 mod origin;
+
+pub use cutting::Change;
 
 use crate::base::durable::{DirLock, Owner, PartDir, require_space};
 use crate::base::progress::{Phase, Progress};
-use crate::base::scratch::Scratch;
-use crate::entry::Need;
-use crate::error::{Error, Result};
-use crate::flow::chain::Chain;
-use crate::flow::checks::Level;
+use crate::error::Result;
 use crate::flow::datastore::{Engine, ReadOptions};
-use crate::flow::finding::{Level as Severity, refuse};
-use crate::flow::hasher::{digest_file, hex};
-use crate::flow::segment::Segment;
+use crate::flow::hasher::hex;
 use crate::flow::{target, work};
-use crate::format::FileInput;
-use crate::repo::manifest::Deletes;
-use crate::store::Applied;
-use build::{Built, build};
-use origin::{Facts, Kept, Origin};
+use build::Built;
+use cutting::{Report, Wish};
+use making::{Made, Work};
+use origin::{Facts, Origin};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Sorting and gathering share what the caller allows; the tables and readers take the rest.
 const SHARES: usize = 4;
@@ -41,6 +37,14 @@ pub struct Options {
     pub history: bool,
     /// Cut at this block height.
     pub at_height: Option<u64>,
+    /// What will start on what is cut: `"follower"` or `"aggregator"`.
+    pub role: Option<String>,
+    /// Leave the sequencer's queue out.
+    pub drop_queue: bool,
+    /// Put the transactions of removed blocks into the queue.
+    pub requeue: bool,
+    /// Cut an aggregator's datastore below what is public on DA.
+    pub force: bool,
     /// Replace a datastore that is there.
     pub overwrite: bool,
     /// Keep what was replaced, as `<dest>.replaced-<UTC>`.
@@ -63,6 +67,10 @@ impl Default for Options {
             engine: None,
             history: false,
             at_height: None,
+            role: None,
+            drop_queue: false,
+            requeue: false,
+            force: false,
             overwrite: false,
             keep_replaced: true,
             owner: None,
@@ -111,6 +119,14 @@ pub struct Restored {
     pub tip_height: u64,
     /// The highest height that is whole.
     pub complete_height: u64,
+    /// The height at which it was cut; `None` where nothing was.
+    pub cut_height: Option<u64>,
+    /// What the cut has changed, family by family.
+    pub changes: Vec<Change>,
+    /// What may go wrong with what was cut.
+    pub dangers: Vec<String>,
+    /// What to do before a node starts on it.
+    pub next_steps: Vec<String>,
     /// Where the directory went that was there.
     pub replaced: Option<PathBuf>,
     /// What the operator should know.
@@ -139,16 +155,13 @@ pub async fn run(options: Options, progress: Progress) -> Result<Restored> {
 }
 
 fn restore(options: &Options, progress: &Progress) -> Result<Restored> {
-    let plan = Plan::make(options, progress)?;
-    if options.dry_run {
-        return plan.restored(options, None, progress);
-    }
-    plan.carry_out(options, progress)
+    Plan::make(options, progress)?.carry_out(options, progress)
 }
 
-/// All that can be known before anything is written.
+/// All that can be known before anything is read.
 struct Plan {
     origin: Origin,
+    wish: Wish,
     facts: Facts,
     /// The datastore that is to be replaced, locked.
     old: Option<DirLock>,
@@ -159,23 +172,27 @@ struct Plan {
 impl Plan {
     fn make(options: &Options, progress: &Progress) -> Result<Self> {
         let engine = options.engine()?;
-        if options.at_height.is_some() {
-            return Err(Error::unsupported("cannot cut at a height yet").with_hint("leave at_height out"));
-        }
+        let mut wish = Wish::of(options)?;
         let old = target::check(&options.dest, &options.paths, engine, options.overwrite)?;
-        let origin = Origin::open(options)?;
+        let mut origin = Origin::open(options)?;
+        let mut notes = Vec::new();
+        if let Origin::Chain(chain) = &mut origin {
+            let all = chain.segments().len();
+            wish.shorten(chain);
+            if let passed @ 1.. = all - chain.segments().len() {
+                notes.push(format!("the chain is whole at that height without its last {passed} segments"));
+            }
+            notes.extend(chain.findings().iter().map(|finding| finding.message.clone()));
+            let torn = chain.torn_note(match engine {
+                Engine::RocksDb => "they are kept and show once an increment completes them",
+                Engine::Badger => "they are left out: a Badger directory would show them",
+            });
+            notes.extend(torn.filter(|_| !wish.asked));
+        }
         let facts = origin.facts(progress)?;
         let owner = Owner::of_target(&options.dest, options.owner)?;
         require_space(target::parent(&options.dest), needed(facts.bytes))?;
-        let mut notes = Vec::new();
-        if let Origin::Chain(chain) = &origin {
-            notes.extend(chain.findings().iter().map(|finding| finding.message.clone()));
-            notes.extend(chain.torn_note(match engine {
-                Engine::RocksDb => "they are kept and show once an increment completes them",
-                Engine::Badger => "they are left out: a Badger directory would show them",
-            }));
-        }
-        Ok(Self { origin, facts, old, owner, notes })
+        Ok(Self { origin, wish, facts, old, owner, notes })
     }
 
     fn carry_out(mut self, options: &Options, progress: &Progress) -> Result<Restored> {
@@ -185,19 +202,21 @@ impl Plan {
             part.set_owner(owner)?;
             Ok(part)
         };
-        let (part, built) = match &mut self.origin {
-            Origin::Chain(chain) => {
-                from_chain(chain, begin, &mut self.facts, &mut self.notes, options, progress)?
-            }
-            Origin::Kept(kept) => from_datastore(kept, begin, &mut self.facts, options, progress)?,
+        let mut work =
+            Work { wish: &self.wish, facts: &mut self.facts, notes: &mut self.notes, options, progress };
+        let made = match &mut self.origin {
+            Origin::Chain(chain) => work.of_chain(chain, begin)?,
+            Origin::Kept(kept) => work.of_datastore(kept, begin)?,
         };
+        let Made { place, cut } = made;
+        let Some((part, built)) = place else { return self.restored(options, None, cut, progress) };
         progress.begin(Phase::Finishing, 0);
         progress.check()?;
         let replaced = match &self.old {
             Some(old) => part.swap(old, options.keep_replaced)?,
             None => part.commit().map(|()| None)?,
         };
-        let mut restored = self.restored(options, Some(built), progress)?;
+        let mut restored = self.restored(options, Some(built), cut, progress)?;
         restored.notes.extend(replaced.as_ref().map(|path| {
             let verb = if options.keep_replaced {
                 "what was there is kept"
@@ -210,10 +229,18 @@ impl Plan {
         Ok(restored)
     }
 
-    fn restored(&self, options: &Options, built: Option<Built>, progress: &Progress) -> Result<Restored> {
+    fn restored(
+        &self,
+        options: &Options,
+        built: Option<Built>,
+        cut: Option<Report>,
+        progress: &Progress,
+    ) -> Result<Restored> {
         let mut notes = self.notes.clone();
         notes.push("a restored datastore begins a new history: the next backup of a node that runs on it is a full one".into());
         let facts = &self.facts;
+        let cut_height = cut.as_ref().map(|cut| cut.height);
+        let cut = cut.unwrap_or_default();
         Ok(Restored {
             path: options.dest.clone(),
             engine: options.engine()?.name(),
@@ -227,128 +254,15 @@ impl Plan {
             deletes: facts.deletes.name(),
             tip_height: built.map_or(facts.tip_height, |built| built.tip),
             complete_height: facts.complete_height,
+            cut_height,
+            changes: cut.changes,
+            dangers: cut.dangers,
+            next_steps: cut.next_steps,
             replaced: None,
             notes,
             elapsed_s: progress.state().elapsed_s,
         })
     }
-}
-
-/// Checks and builds while another core digests the segments: what is put in place was proven whole.
-fn from_chain(
-    chain: &mut Chain,
-    begin: impl FnOnce() -> Result<PartDir>,
-    facts: &mut Facts,
-    notes: &mut Vec<String>,
-    options: &Options,
-    progress: &Progress,
-) -> Result<(PartDir, Built)> {
-    let proofs: Vec<_> = chain.segments().iter().map(Proof::of).collect();
-    let failed = AtomicBool::new(false);
-    std::thread::scope(|threads| {
-        let digests = threads.spawn(|| digests(&proofs, &|| go_on(progress, &failed)));
-        let built = (|| {
-            progress.begin(Phase::Verifying, chain.bytes());
-            let findings = chain.check(Level::Full, false, progress)?;
-            refuse(&findings)?;
-            let told = findings.iter().filter(|finding| finding.level > Severity::Info);
-            notes.extend(told.map(|finding| finding.message.clone()));
-            // Of a segment without a manifest only its bytes tell.
-            *facts = Facts::of_chain(chain);
-            let part = begin()?;
-            let scratch = Scratch::new(target::parent(&options.dest));
-            progress.begin(Phase::Writing, chain.bytes());
-            let mut source = chain.source_for_store(true, &scratch, options.share(), progress)?;
-            let proof = || {
-                let sha256 = digests.join().unwrap_or_else(|_| Err(Error::io("a thread has died")))?;
-                Ok(applied(chain, &sha256))
-            };
-            let built = build(part.path(), &mut *source, facts, proof, options, progress)?;
-            Ok((part, built))
-        })();
-        failed.store(built.is_err(), Relaxed);
-        built
-    })
-}
-
-/// What was planned was only looked at; what is written comes from one snapshot.
-fn from_datastore(
-    kept: &Kept,
-    begin: impl FnOnce() -> Result<PartDir>,
-    facts: &mut Facts,
-    options: &Options,
-    progress: &Progress,
-) -> Result<(PartDir, Built)> {
-    let snapshot = kept.datastore.snapshot_for(&Need::everything(), progress)?;
-    facts.complete_version = snapshot.pinned_version();
-    facts.last_version = facts.last_version.max(facts.complete_version);
-    facts.deletes = Deletes::from_name(snapshot.deletes()).unwrap_or(Deletes::Unknown);
-    facts.tip_height = snapshot.tip()?;
-    facts.complete_height = facts.tip_height;
-    progress.begin(Phase::Writing, facts.bytes);
-    // What is history only: a directory is written without it, unless it is asked for.
-    let whole = options.history || options.engine()? == Engine::RocksDb;
-    let mut source = if whole { snapshot.everything()? } else { snapshot.source(0)? };
-    let copied = || {
-        let of_directory = || {
-            let (source, complete_version) = (kept.datastore.id().to_vec(), snapshot.pinned_version());
-            vec![Applied { source, sha256: [0; 32], complete_version }]
-        };
-        // A copy of a store takes the increments that the store would take.
-        Ok(kept.about.as_ref().map_or_else(of_directory, |about| about.applied.clone()))
-    };
-    let part = begin()?;
-    let built = build(part.path(), &mut *source, facts, copied, options, progress)?;
-    Ok((part, built))
-}
-
-fn applied(chain: &Chain, sha256: &[[u8; 32]]) -> Vec<Applied> {
-    let segments = chain.segments().iter().zip(sha256);
-    segments
-        .map(|(segment, sha256)| Applied {
-            source: target::store_id(segment.manifest()),
-            sha256: *sha256,
-            complete_version: segment.manifest().map_or(0, |manifest| manifest.complete_version),
-        })
-        .collect()
-}
-
-/// The digesting thread stops with the caller's wish, and when there is nothing left to prove.
-fn go_on(progress: &Progress, failed: &AtomicBool) -> Result<()> {
-    progress.check()?;
-    if failed.load(Relaxed) { Err(Error::cancelled()) } else { Ok(()) }
-}
-
-/// A segment's bytes and the digest that its manifest says they have.
-struct Proof {
-    input: FileInput,
-    path: PathBuf,
-    sha256: Option<String>,
-}
-
-impl Proof {
-    fn of(segment: &Segment) -> Self {
-        Self {
-            input: segment.input(),
-            path: segment.path().to_owned(),
-            sha256: segment.sha256().map(str::to_owned),
-        }
-    }
-}
-
-/// The digest of each segment, which must be its manifest's.
-fn digests(proofs: &[Proof], go_on: &dyn Fn() -> Result<()>) -> Result<Vec<[u8; 32]>> {
-    let digest = |proof: &Proof| {
-        let found = digest_file(proof.input.clone(), go_on)?;
-        match &proof.sha256 {
-            Some(expected) if *expected != found => {
-                Err(Error::damaged(format!("expected SHA-256 {expected}, found {found}"))
-                    .at_path(&proof.path))
-            }
-            _ => target::digest_bytes(&found),
-        }
-    };
-    proofs.iter().map(digest).collect()
 }
 
 /// Tables are about as large as the segments, or smaller; the index adds a key and a few bytes for each entry.

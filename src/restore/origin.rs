@@ -34,8 +34,9 @@ pub(super) struct Facts {
     /// As far as it is known.
     pub(super) entries: u64,
     pub(super) last_version: u64,
-    /// Entries above it do not count.
     pub(super) complete_version: u64,
+    /// Entries above it do not count.
+    pub(super) shown: u64,
     pub(super) deletes: Deletes,
     pub(super) tip_height: u64,
     pub(super) complete_height: u64,
@@ -76,12 +77,14 @@ impl Facts {
     pub(super) fn of_chain(chain: &Chain) -> Self {
         let newest = chain.newest();
         let manifests = chain.segments().iter().filter_map(|segment| segment.manifest());
+        let complete_version = chain.complete_version().unwrap_or_else(|| chain.last_version());
         Self {
             paths: chain.segments().iter().map(|segment| segment.path().to_owned()).collect(),
             bytes: chain.bytes(),
             entries: manifests.map(|manifest| manifest.entries).sum(),
             last_version: chain.last_version(),
-            complete_version: chain.complete_version().unwrap_or_else(|| chain.last_version()),
+            complete_version,
+            shown: complete_version,
             deletes: chain.deletes(),
             tip_height: newest.map_or(0, |manifest| manifest.tip_height),
             complete_height: newest.map_or(0, |manifest| manifest.complete_height),
@@ -112,6 +115,7 @@ impl Kept {
             entries: self.about.as_ref().map_or(0, |about| about.entries),
             last_version: self.about.as_ref().map_or(complete_version, |about| about.last_version),
             complete_version,
+            shown: complete_version,
             deletes: Deletes::from_name(snapshot.deletes()).unwrap_or(Deletes::Unknown),
             tip_height,
             complete_height: tip_height,

@@ -82,6 +82,11 @@ impl About {
         }
     }
 
+    /// Does it follow no chain of segments, because it was cut at a height? Then what it was made from is noted as nothing.
+    pub fn is_cut(&self) -> bool {
+        self.applied.last() == Some(&Applied::default())
+    }
+
     /// Its records in key order: those applied from the number `applied_from` on, and the state.
     pub(super) fn records(&self, applied_from: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut records = Vec::new();

@@ -2,15 +2,21 @@
 
 import asyncio
 import fcntl
+import json
 import os
+import pickle
 import pwd
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 import evbackup
 from evbackup import Backup
 from support import BLOCKS
+
+Command = Callable[..., tuple[int, str, str]]
 
 
 def entries(folder: Path) -> list[str]:
@@ -163,3 +169,74 @@ def test_the_twins(chain: list[Backup], tmp_path: Path) -> None:
 
     asyncio.run(work())
     assert evbackup.digest(tmp_path / "store") == evbackup.digest(chain)
+
+
+@pytest.mark.parametrize("engine", ["badger", "rocksdb"])
+def test_a_chain_is_cut_at_a_height(chain: list[Backup], tmp_path: Path, engine: Literal["badger", "rocksdb"]) -> None:
+    for height, needed in ((1, 1), (30, 1), (31, 2), (49, 3)):
+        plan = evbackup.restore(chain, tmp_path / "no", engine=engine, at_height=height, dry_run=True)
+        made = evbackup.restore(chain, tmp_path / f"{height}", engine=engine, at_height=height, role="follower")
+        assert (made.cut_height, made.tip_height, made.complete_height) == (height, height, height)
+        assert made.segments == tuple(one.path for one in chain[:needed])
+        assert (plan.changes, plan.cut_height, plan.tip_height) == (made.changes, height, height)
+        with evbackup.open(made.path) as datastore:
+            assert datastore.get(f"/0/h/{height}") is not None
+            assert datastore.get(f"/0/h/{height + 1}") is None
+    assert entries(tmp_path).count("no") == 0
+
+
+def test_a_cut_says_what_it_changed_and_what_is_to_be_done(chain: list[Backup], tmp_path: Path) -> None:
+    cut = evbackup.restore(chain, tmp_path / "db", at_height=35, role="aggregator")
+    assert {change.family for change in cut.changes} >= {"tip", "headers", "data", "signatures", "states", "index"}
+    tip = next(change for change in cut.changes if change.family == "tip")
+    assert (tip.action, tip.entries, tip.keys, tip.why) == ("rewritten", 1, ("/0/t",), "the tip was 40 and is 35")
+    assert repr(tip).startswith("<Change tip: 1 rewritten")
+    assert any(danger.startswith("double production") for danger in cut.dangers)
+    assert any(step.startswith("signer") for step in cut.next_steps)
+    assert pickle.loads(pickle.dumps(cut)) == cut
+    assert json.loads(json.dumps(cut.as_dict()))["changes"][0]["family"] == "tip"
+    follower = evbackup.restore(chain, tmp_path / "follower", at_height=35, role="follower")
+    assert not any(step.startswith("signer") for step in follower.next_steps)
+
+
+def test_the_tip_is_the_source_byte_for_byte(chain: list[Backup], tmp_path: Path) -> None:
+    made = evbackup.restore(chain, tmp_path / "db", at_height=50)
+    assert made.changes == ()
+    assert evbackup.digest(tmp_path / "db") == evbackup.digest(chain)
+
+
+def test_a_height_that_is_not_there_is_refused_with_those_that_are(chain: list[Backup], tmp_path: Path) -> None:
+    for source in (chain, tmp_path / "growing"):
+        with pytest.raises(evbackup.InvalidArgument, match="expected a height within 1 to 50, found 51"):
+            evbackup.restore(source, tmp_path / "db", at_height=51)
+    with pytest.raises(evbackup.InvalidArgument, match="role"):
+        evbackup.restore(chain, tmp_path / "db", at_height=40, role="king")  # type: ignore[arg-type]
+    with pytest.raises(evbackup.InvalidArgument, match="history"):
+        evbackup.restore(chain, tmp_path / "db", at_height=40, history=True)
+    assert not (tmp_path / "db").exists()
+
+
+def test_the_queue_stays_goes_or_grows(chain: list[Backup], tmp_path: Path) -> None:
+    def queued(path: Path) -> int:
+        with evbackup.open(path) as datastore:
+            return sum(1 for _ in datastore.prefix("/batches/"))
+
+    kept = evbackup.restore(chain, tmp_path / "kept", at_height=45)
+    dropped = evbackup.restore(chain, tmp_path / "dropped", at_height=45, drop_queue=True)
+    requeued = asyncio.run(evbackup.restore_async(chain, tmp_path / "requeued", at_height=45, requeue=True))
+    # Each block of the sample has a transaction, and an entry of the queue is left.
+    assert [queued(made.path) for made in (kept, dropped, requeued)] == [1, 0, 6]
+
+
+def test_the_command_line_cuts(chain: list[Backup], tmp_path: Path, command: Command) -> None:
+    segments = [one.path for one in chain]
+    code, out, _ = command(
+        "restore", *segments, "--to", tmp_path / "db", "--at-height", 40, "--role", "follower", "--json"
+    )
+    assert (code, json.loads(out)["cut_height"]) == (0, 40)
+    code, out, _ = command("restore", *segments, "--to", tmp_path / "no", "--at-height", 45, "--dry-run", "--requeue")
+    assert code == 0
+    assert "family headers, action dropped" in out
+    code, _, err = command("restore", *segments, "--to", tmp_path / "no", "--at-height", 51, "--drop-queue", "--force")
+    assert code == evbackup.InvalidArgument.exit_code
+    assert "within 1 to 50" in err

@@ -10,11 +10,12 @@ const LAYERS: [&[&str]; 7] = [
     &["proto", "entry"],
     &["format", "badger", "store", "evnode", "rpc", "repo"],
     &["flow"],
-    &["apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"],
+    &["align", "apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"],
     &["python"],
 ];
 
-const VERBS: [&str; 8] = ["apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"];
+const VERBS: [&str; 9] =
+    ["align", "apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"];
 
 /// Third-party crates and the only places that may know them: modules, or files of one; `*` is everywhere.
 const ROOMS: [(&str, &[&str]); 36] = [

@@ -6,6 +6,8 @@ mod badger;
 mod beside;
 /// Verbs killed and dropped at random moments.
 mod crash;
+/// Chains cut at a height, by every way that leads there.
+mod cut;
 /// Every cut and every flipped byte of golden segments, manifests and keys files.
 mod damage;
 /// Badger directories that restore makes: from chains and from datastores, over others and beside nodes.

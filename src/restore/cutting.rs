@@ -1,0 +1,181 @@
+//! A restore that is cut at a height: because the caller says so, or because the chain's end is torn.
+
+use super::Options;
+use super::origin::Facts;
+use crate::base::progress::{Phase, Progress};
+use crate::base::scratch::Scratch;
+use crate::entry::Source;
+use crate::error::{Error, Result};
+use crate::evnode::cut::{Cut, Head, Options as CutOptions, Role, Survey};
+use crate::flow::chain::Chain;
+use crate::flow::cut::{CutSource, Surveyed, refuse_range, shorten, survey};
+use crate::flow::datastore::Engine;
+use crate::repo::manifest::Deletes;
+use serde::Serialize;
+
+/// One kind of change of one family of keys.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Change {
+    /// The family's name, as in reports.
+    pub family: &'static str,
+    /// `"dropped"`, `"rewritten"` or `"added"`.
+    pub action: &'static str,
+    /// How many keys.
+    pub entries: u64,
+    /// The names of the first hundred; none of what is merely above the cut.
+    pub keys: Vec<String>,
+    /// Why.
+    pub why: String,
+}
+
+/// What a cut has done.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) height: u64,
+    pub(super) changes: Vec<Change>,
+    pub(super) dangers: Vec<String>,
+    pub(super) next_steps: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn of(cut: &Cut) -> Self {
+        let changes = cut.changes().into_iter().map(|change| Change {
+            family: change.family.name(),
+            action: change.action.name(),
+            entries: change.entries,
+            keys: change.keys,
+            why: change.why,
+        });
+        Self {
+            height: cut.height(),
+            changes: changes.collect(),
+            dangers: cut.dangers(),
+            next_steps: cut.next_steps(),
+        }
+    }
+}
+
+/// What shall be cut.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// The caller says so.
+    pub(super) asked: bool,
+    height: Option<u64>,
+    role: Option<Role>,
+    pub(super) head: Head,
+    /// Of a chain, what each of its prefixes is good for.
+    pub(super) prefixes: Vec<Option<(u64, u64)>>,
+}
+
+impl Wish {
+    pub(super) fn of(options: &Options) -> Result<Self> {
+        let role = options.role.as_deref().map(|name| {
+            Role::from_name(name).ok_or_else(|| {
+                Error::invalid(format!("expected \"follower\" or \"aggregator\" for role, found {name:?}"))
+            })
+        });
+        let role = role.transpose()?;
+        let asked = options.at_height.is_some()
+            || role.is_some()
+            || options.drop_queue
+            || options.requeue
+            || options.force;
+        if asked && options.history {
+            return Err(Error::invalid("expected either a cut or the history, found both")
+                .with_hint("a cut keeps of each key what a node would see; leave history out"));
+        }
+        Ok(Self { asked, height: options.at_height, role, head: Head::Exact, prefixes: Vec::new() })
+    }
+
+    /// Leaves out of a chain what is not needed.
+    pub(super) fn shorten(&mut self, chain: &mut Chain) {
+        self.prefixes = chain.prefixes();
+        (self.height, self.head) = shorten(chain, self.height);
+    }
+
+    /// Shall this chain be cut, in whatever way?
+    pub(super) fn covers(&self, chain: &Chain, options: &Options) -> Result<bool> {
+        if self.asked {
+            return Ok(true);
+        }
+        // A directory would show what may be torn, and would give out again what was deleted.
+        let whole = chain.newest().is_none_or(|newest| newest.complete_height == 0);
+        if whole || options.history || options.engine()? != Engine::Badger {
+            return Ok(false);
+        }
+        let torn = chain.complete_version().is_some_and(|complete| chain.last_version() > complete);
+        Ok(torn || (chain.segments().len() > 1 && chain.deletes() != Deletes::Exact))
+    }
+}
+
+/// What is cut, and how sure it is.
+pub(super) struct Stock<'a> {
+    /// Opens it.
+    pub(super) open: &'a dyn Fn() -> Result<Box<dyn Source + 'a>>,
+    /// Entries above this version may be torn.
+    pub(super) complete: u64,
+    pub(super) head: Head,
+    /// Of a chain, what each of its prefixes is good for.
+    pub(super) prefixes: &'a [Option<(u64, u64)>],
+    pub(super) deletes: Deletes,
+    pub(super) torn: bool,
+    pub(super) lacks: bool,
+}
+
+/// A cut that can be made.
+pub(super) struct Ready {
+    cut: Cut,
+    version: u64,
+}
+
+impl Ready {
+    /// The cut source, from the beginning.
+    pub(super) fn source<'a>(
+        self,
+        stock: &Stock<'a>,
+        scratch: &Scratch,
+        progress: &Progress,
+    ) -> Result<CutSource<Box<dyn Source + 'a>>> {
+        Ok(CutSource::new((stock.open)()?, self.version, self.cut, scratch, progress))
+    }
+}
+
+/// Looks at everything once, and says how it is cut or why it cannot be.
+pub(super) fn prepare(
+    stock: &Stock<'_>,
+    wish: &Wish,
+    options: &Options,
+    facts: &mut Facts,
+    progress: &Progress,
+) -> Result<Ready> {
+    let with_queue = options.requeue || stock.deletes != Deletes::Exact;
+    let look = |height: u64| -> Result<Surveyed> {
+        progress.begin(Phase::Verifying, facts.bytes);
+        let make = || if with_queue { Survey::new(height).with_queue() } else { Survey::new(height) };
+        survey(&mut *(stock.open)()?, stock.complete, height, make, progress)
+    };
+    let height = match (wish.height, stock.head) {
+        (Some(height), _) | (None, Head::Complete(height)) => height,
+        // Only a look says how far it goes.
+        (None, head) => look(u64::MAX)?.facts.range(head).map_or(0, |(_, high)| high),
+    };
+    progress.set_height(height);
+    let Surveyed { facts: found, version, torn } = look(height)?;
+    found.refuse_generation()?;
+    refuse_range(&found, stock.head, stock.prefixes)?;
+    let cut = found.cut(CutOptions {
+        role: wish.role,
+        drop_queue: options.drop_queue,
+        requeue: options.requeue,
+        // Who only wants what is whole is not asked what for.
+        force: options.force || !wish.asked,
+        deletes_exact: stock.deletes == Deletes::Exact,
+        torn: torn || stock.torn,
+        lacks_checkpoint: stock.lacks,
+    })?;
+    facts.tip_height = height;
+    facts.complete_height = height;
+    // Every entry is one that was chosen, whatever its version.
+    facts.shown = facts.last_version;
+    Ok(Ready { cut, version })
+}

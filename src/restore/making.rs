@@ -1,0 +1,282 @@
+//! From what is read to what is built, cut on the way where that was asked for or where the chain is torn.
+
+use super::Options;
+use super::build::{Built, build};
+use super::cutting::{Ready, Report, Stock, Wish, prepare};
+use super::origin::{Facts, Kept};
+use crate::base::durable::PartDir;
+use crate::base::progress::{Phase, Progress};
+use crate::base::scratch::Scratch;
+use crate::entry::{Need, Source};
+use crate::error::{Error, Kind, Result};
+use crate::evnode::cut::Head;
+use crate::flow::chain::Chain;
+use crate::flow::checks::Level;
+use crate::flow::cut::CutSource;
+use crate::flow::datastore::Engine;
+use crate::flow::finding::{Level as Severity, refuse};
+use crate::flow::hasher::digest_file;
+use crate::flow::segment::Segment;
+use crate::flow::target;
+use crate::format::FileInput;
+use crate::repo::manifest::Deletes;
+use crate::store::Applied;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// What says that a chain cannot be cut, and not that something went wrong.
+const UNCUTTABLE: [Kind; 4] = [Kind::Unsupported, Kind::Damaged, Kind::Missing, Kind::Invalid];
+
+/// What was made: nothing in a plan.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) place: Option<(PartDir, Built)>,
+    pub(super) cut: Option<Report>,
+}
+
+/// What a restore works with.
+pub(super) struct Work<'a> {
+    pub(super) wish: &'a Wish,
+    pub(super) facts: &'a mut Facts,
+    pub(super) notes: &'a mut Vec<String>,
+    pub(super) options: &'a Options,
+    pub(super) progress: &'a Progress,
+}
+
+impl Work<'_> {
+    /// Checks and builds while another core digests the segments: what is put in place was proven whole.
+    pub(super) fn of_chain(
+        &mut self,
+        chain: &mut Chain,
+        begin: impl FnOnce() -> Result<PartDir>,
+    ) -> Result<Made> {
+        if self.options.dry_run {
+            return self.chain_as_planned(chain);
+        }
+        let proofs: Vec<_> = chain.segments().iter().map(Proof::of).collect();
+        let failed = AtomicBool::new(false);
+        let progress = self.progress;
+        std::thread::scope(|threads| {
+            let digests = threads.spawn(|| digests(&proofs, &|| go_on(progress, &failed)));
+            let proven = || digests.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));
+            let made = self.checked_chain(chain, begin, proven);
+            failed.store(made.is_err(), Relaxed);
+            made
+        })
+    }
+
+    /// A plan reads only what it must to say what a cut would do.
+    fn chain_as_planned(&mut self, chain: &Chain) -> Result<Made> {
+        if !self.wish.covers(chain, self.options)? {
+            return Ok(Made::default());
+        }
+        let scratch = Scratch::new(target::parent(&self.options.dest));
+        let open = || chain.source(&scratch, self.options.share(), self.progress);
+        let stock = stock_of_chain(chain, &open, self.wish);
+        let Some(ready) = self.ready(&stock)? else { return Ok(Made::default()) };
+        self.rehearse(ready, &stock, &scratch)
+    }
+
+    fn checked_chain(
+        &mut self,
+        chain: &mut Chain,
+        begin: impl FnOnce() -> Result<PartDir>,
+        proven: impl FnOnce() -> Result<Vec<[u8; 32]>>,
+    ) -> Result<Made> {
+        let (options, progress) = (self.options, self.progress);
+        progress.begin(Phase::Verifying, chain.bytes());
+        let findings = chain.check(Level::Full, false, progress)?;
+        refuse(&findings)?;
+        let told = findings.iter().filter(|finding| finding.level > Severity::Info);
+        self.notes.extend(told.map(|finding| finding.message.clone()));
+        // Of a segment without a manifest only its bytes tell.
+        *self.facts = Facts::of_chain(chain);
+        let scratch = Scratch::new(target::parent(&options.dest));
+        if self.wish.covers(chain, options)? {
+            let open = || chain.source(&scratch, options.share(), progress);
+            let stock = stock_of_chain(chain, &open, self.wish);
+            if let Some(ready) = self.ready(&stock)? {
+                return self.build_cut(ready, &stock, &scratch, begin, || proven().map(drop));
+            }
+        }
+        let part = begin()?;
+        progress.begin(Phase::Writing, chain.bytes());
+        let mut source = chain.source_for_store(true, &scratch, options.share(), progress)?;
+        let proof = || Ok(applied(chain, &proven()?));
+        let built = build(part.path(), &mut *source, self.facts, proof, options, progress)?;
+        Ok(Made { place: Some((part, built)), cut: None })
+    }
+
+    /// What was planned was only looked at; what is written comes from one snapshot.
+    pub(super) fn of_datastore(
+        &mut self,
+        kept: &Kept,
+        begin: impl FnOnce() -> Result<PartDir>,
+    ) -> Result<Made> {
+        let (options, progress) = (self.options, self.progress);
+        if options.dry_run && !self.wish.asked {
+            return Ok(Made::default());
+        }
+        let snapshot = kept.datastore.snapshot_for(&Need::everything(), progress)?;
+        self.facts.complete_version = snapshot.pinned_version();
+        self.facts.shown = self.facts.complete_version;
+        self.facts.last_version = self.facts.last_version.max(self.facts.complete_version);
+        self.facts.deletes = Deletes::from_name(snapshot.deletes()).unwrap_or(Deletes::Unknown);
+        self.facts.tip_height = snapshot.tip()?;
+        self.facts.complete_height = self.facts.tip_height;
+        if self.wish.asked {
+            let open = || snapshot.source(0);
+            let stock = Stock {
+                open: &open,
+                complete: u64::MAX,
+                head: Head::Exact,
+                prefixes: &[],
+                deletes: self.facts.deletes,
+                torn: self.facts.last_version > self.facts.complete_version,
+                lacks: false,
+            };
+            let scratch = Scratch::new(target::parent(&options.dest));
+            let ready = prepare(&stock, self.wish, options, self.facts, progress)?;
+            if options.dry_run {
+                return self.rehearse(ready, &stock, &scratch);
+            }
+            return self.build_cut(ready, &stock, &scratch, begin, || Ok(()));
+        }
+        progress.begin(Phase::Writing, self.facts.bytes);
+        // What is history only: a directory is written without it, unless it is asked for.
+        let whole = options.history || options.engine()? == Engine::RocksDb;
+        let mut source = if whole { snapshot.everything()? } else { snapshot.source(0)? };
+        let copied = || {
+            let of_directory = || {
+                let (source, complete_version) = (kept.datastore.id().to_vec(), snapshot.pinned_version());
+                vec![Applied { source, sha256: [0; 32], complete_version }]
+            };
+            // A copy of a store takes the increments that the store would take.
+            Ok(kept.about.as_ref().map_or_else(of_directory, |about| about.applied.clone()))
+        };
+        let part = begin()?;
+        let built = build(part.path(), &mut *source, self.facts, copied, options, progress)?;
+        Ok(Made { place: Some((part, built)), cut: None })
+    }
+
+    /// The cut; `None` where nobody asked for one and it cannot be.
+    fn ready(&mut self, stock: &Stock<'_>) -> Result<Option<Ready>> {
+        match prepare(stock, self.wish, self.options, self.facts, self.progress) {
+            Ok(ready) => Ok(Some(ready)),
+            Err(error) if !self.wish.asked && UNCUTTABLE.contains(&error.kind()) => {
+                self.notes.push(format!("only what is complete is shown, and nothing is cut: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn build_cut(
+        &mut self,
+        ready: Ready,
+        stock: &Stock<'_>,
+        scratch: &Scratch,
+        begin: impl FnOnce() -> Result<PartDir>,
+        proof: impl FnOnce() -> Result<()>,
+    ) -> Result<Made> {
+        let part = begin()?;
+        self.progress.begin(Phase::Writing, self.facts.bytes);
+        let mut source = ready.source(stock, scratch, self.progress)?;
+        // It follows no segment any more: none may be applied to it.
+        let proof = || proof().map(|()| vec![Applied::default()]);
+        let built = build(part.path(), &mut source, self.facts, proof, self.options, self.progress)?;
+        let cut = Some(self.report(&source));
+        Ok(Made { place: Some((part, built)), cut })
+    }
+
+    /// Reads all that would be written, and writes nothing.
+    fn rehearse(&mut self, ready: Ready, stock: &Stock<'_>, scratch: &Scratch) -> Result<Made> {
+        self.progress.begin(Phase::Verifying, self.facts.bytes);
+        let mut source = ready.source(stock, scratch, self.progress)?;
+        let mut entries = 0u64;
+        while source.advance()? {
+            entries += 1;
+            if entries.is_multiple_of(1024) {
+                self.progress.check()?;
+                self.progress.add(0, 1024);
+            }
+        }
+        self.facts.entries = entries;
+        Ok(Made { place: None, cut: Some(self.report(&source)) })
+    }
+
+    fn report<S: Source>(&mut self, source: &CutSource<S>) -> Report {
+        let report = Report::of(source.cut());
+        let why = if self.wish.asked { "" } else { ", up to which the chain is whole" };
+        self.notes.push(format!("cut at height {}{why}", report.height));
+        report
+    }
+}
+
+fn stock_of_chain<'a>(
+    chain: &Chain,
+    open: &'a dyn Fn() -> Result<Box<dyn Source + 'a>>,
+    wish: &'a Wish,
+) -> Stock<'a> {
+    let complete = chain.complete_version().unwrap_or(u64::MAX);
+    let manifests = chain.segments().iter().filter_map(Segment::manifest);
+    Stock {
+        open,
+        complete,
+        head: wish.head,
+        prefixes: &wish.prefixes,
+        deletes: chain.deletes(),
+        // A look at it tells.
+        torn: false,
+        lacks: manifests.into_iter().any(|manifest| !manifest.lacks.is_empty()),
+    }
+}
+
+fn applied(chain: &Chain, sha256: &[[u8; 32]]) -> Vec<Applied> {
+    let segments = chain.segments().iter().zip(sha256);
+    segments
+        .map(|(segment, sha256)| Applied {
+            source: target::store_id(segment.manifest()),
+            sha256: *sha256,
+            complete_version: segment.manifest().map_or(0, |manifest| manifest.complete_version),
+        })
+        .collect()
+}
+
+/// The digesting thread stops with the caller's wish, and when there is nothing left to prove.
+fn go_on(progress: &Progress, failed: &AtomicBool) -> Result<()> {
+    progress.check()?;
+    if failed.load(Relaxed) { Err(Error::cancelled()) } else { Ok(()) }
+}
+
+/// A segment's bytes and the digest that its manifest says they have.
+struct Proof {
+    input: FileInput,
+    path: PathBuf,
+    sha256: Option<String>,
+}
+
+impl Proof {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            input: segment.input(),
+            path: segment.path().to_owned(),
+            sha256: segment.sha256().map(str::to_owned),
+        }
+    }
+}
+
+/// The digest of each segment, which must be its manifest's.
+fn digests(proofs: &[Proof], go_on: &dyn Fn() -> Result<()>) -> Result<Vec<[u8; 32]>> {
+    let digest = |proof: &Proof| {
+        let found = digest_file(proof.input.clone(), go_on)?;
+        match &proof.sha256 {
+            Some(expected) if *expected != found => {
+                Err(Error::damaged(format!("expected SHA-256 {expected}, found {found}"))
+                    .at_path(&proof.path))
+            }
+            _ => target::digest_bytes(&found),
+        }
+    };
+    proofs.iter().map(digest).collect()
+}
