@@ -156,11 +156,12 @@ def classes() -> str:
 
 
 def members(cls: type) -> str:
-    """The public methods and properties of a class."""
+    """The public methods and properties of a class, and those of its bases that have no section of their own."""
+    own = [base for base in cls.__mro__ if base is cls or (not hasattr(evbackup, base.__name__) and base is not object)]
 
     def rows() -> Iterator[Row]:
         yield from _listed(Docstring.of(cls), "Attributes") if not is_dataclass(cls) else ()
-        for name, member in vars(cls).items():
+        for name, member in ((name, member) for each in own for name, member in vars(each).items()):
             if name.startswith("_") or not (inspect.isfunction(member) or isinstance(member, property)):
                 continue
             told = Docstring.of(member)
@@ -186,6 +187,8 @@ JSON_TYPES = {
     "bool": "boolean",
     "Path": "string",
     "None": "null",
+    "bytes": "hex string",
+    "tuple[int, int]": "list of two numbers",
     "dict": "object",
 }
 
