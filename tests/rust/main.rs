@@ -20,6 +20,8 @@ mod errors;
 mod faults;
 /// Any bytes into whatever reads bytes of others; run for longer by `make fuzz`.
 mod fuzz;
+/// Chains that every published ev-node has written: the checker finds them sound, and our hashes are theirs.
+mod generations;
 /// Real Badger's streams: what our reader sees, what our restore makes.
 mod golden;
 /// Imports point down, and each third-party crate stays in its room.

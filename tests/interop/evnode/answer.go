@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	da "github.com/evstack/ev-node/pkg/da/types"
 	"github.com/evstack/ev-node/pkg/store"
 )
 
@@ -50,6 +51,18 @@ func (w *wired) report(ctx context.Context, height uint64) (map[string]any, erro
 	return said, nil
 }
 
+// Puts a transaction where the DA layer has those that must be included.
+func (w *wired) force(ctx context.Context, tx string) map[string]any {
+	if w.da == nil || !w.da.HasForcedInclusionNamespace() {
+		return map[string]any{"ok": false, "error": "there is no namespace of forced inclusion"}
+	}
+	done := w.da.Submit(ctx, [][]byte{[]byte(tx)}, -1, w.da.GetForcedInclusionNamespace(), nil)
+	if done.Code != da.StatusSuccess {
+		return map[string]any{"ok": false, "error": done.Message}
+	}
+	return map[string]any{"ok": true, "da_height": done.Height}
+}
+
 // Says when the first new block is there, then answers the lines of standard input; returns at its end.
 func (w *wired) answer(ctx context.Context) {
 	out := json.NewEncoder(os.Stdout)
@@ -82,9 +95,14 @@ func (w *wired) answer(ctx context.Context) {
 	for lines.Scan() {
 		var command struct {
 			Height uint64 `json:"height"`
+			Force  string `json:"force"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
 			_ = out.Encode(map[string]any{"ok": false, "error": err.Error()})
+			continue
+		}
+		if command.Force != "" {
+			_ = out.Encode(w.force(ctx, command.Force))
 			continue
 		}
 		say(command.Height, nil)

@@ -27,6 +27,7 @@ type flags struct {
 	da        string
 	peer      string
 	forced    string
+	based     bool
 	prune     string
 	keep      uint64
 	pruneTime time.Duration
@@ -48,6 +49,7 @@ func main() {
 	flag.StringVar(&f.da, "da", "", "URL of the DA layer; none: an aggregator has one within the process, a follower does without")
 	flag.StringVar(&f.peer, "peer", "", "P2P address of the node to follow")
 	flag.StringVar(&f.forced, "forced", "", "namespace of forced inclusion")
+	flag.BoolVar(&f.based, "based", false, "a based sequencer: what --forced has on DA is all there is, and nothing is signed")
 	flag.StringVar(&f.prune, "prune", "disabled", "pruning: disabled, all, metadata")
 	flag.Uint64Var(&f.keep, "keep", 100, "blocks that pruning keeps")
 	flag.DurationVar(&f.pruneTime, "prune-time", time.Second, "time between runs of the pruning")

@@ -17,6 +17,7 @@ import (
 	"github.com/evstack/ev-node/pkg/genesis"
 	"github.com/evstack/ev-node/pkg/p2p"
 	"github.com/evstack/ev-node/pkg/p2p/key"
+	"github.com/evstack/ev-node/pkg/sequencers/based"
 	"github.com/evstack/ev-node/pkg/sequencers/single"
 	"github.com/evstack/ev-node/pkg/signer"
 	"github.com/evstack/ev-node/pkg/signer/file"
@@ -38,6 +39,7 @@ type wired struct {
 	node    node.Node
 	store   store.Store
 	exec    *executor
+	da      block.FullDAClient // nil: none
 	rpc     string
 	p2p     string
 	backups string // where the Backup RPC is; none
@@ -53,18 +55,18 @@ func (w *wired) release() {
 
 // Who the node is. The files of `config` are made if they are not there, by ev-node's own code.
 type identity struct {
-	signer signer.Signer // nil for a follower
+	signer signer.Signer // nil where nothing is signed
 	chain  genesis.Genesis
 	key    *key.NodeKey
 }
 
-func identify(home string, follower bool) (identity, error) {
+func identify(home string, unsigned bool) (identity, error) {
 	var me identity
 	folder := filepath.Join(home, "config")
 	if err := os.MkdirAll(folder, 0o750); err != nil {
 		return me, err
 	}
-	if !follower {
+	if !unsigned {
 		if err := me.sign(home, folder); err != nil {
 			return me, fmt.Errorf("the signer: %w", err)
 		}
@@ -121,6 +123,7 @@ func configure(f flags) (config.Config, error) {
 	conf.DBPath = "data"
 	conf.ClearCache = f.clear
 	conf.Node.Aggregator = !f.follower
+	conf.Node.BasedSequencer = f.based
 	conf.Node.BlockTime = config.DurationWrapper{Duration: f.blockTime}
 	conf.Node.ScrapeInterval = config.DurationWrapper{Duration: f.blockTime}
 	conf.Node.CatchupTimeout = config.DurationWrapper{Duration: f.catchup}
@@ -176,9 +179,23 @@ func (w *wired) execution(ctx context.Context, f flags) error {
 	return err
 }
 
+// What orders transactions: ev-node's single sequencer, its based one, or nothing in a follower.
+func (w *wired) sequencer(
+	ctx context.Context, f flags, conf config.Config, me identity, database ds.Batching, logger zerolog.Logger,
+) (sequencer.Sequencer, error) {
+	switch {
+	case f.follower:
+		return nil, nil
+	case f.based:
+		return based.NewBasedSequencer(ctx, w.da, conf, database, me.chain, logger, w.exec)
+	default:
+		return single.NewSequencer(logger, database, w.da, conf, []byte(me.chain.ChainID), 1000, me.chain, w.exec)
+	}
+}
+
 // Puts a node together as ev-node's own apps do.
 func wire(ctx context.Context, f flags, logger zerolog.Logger) (made *wired, err error) {
-	me, err := identify(f.home, f.follower)
+	me, err := identify(f.home, f.follower || f.based)
 	if err != nil {
 		return nil, err
 	}
@@ -203,16 +220,12 @@ func wire(ctx context.Context, f flags, logger zerolog.Logger) (made *wired, err
 	if err = w.execution(ctx, f); err != nil {
 		return nil, err
 	}
-	da, err := w.layer(ctx, f, conf, logger)
-	if err != nil {
+	if w.da, err = w.layer(ctx, f, conf, logger); err != nil {
 		return nil, err
 	}
-	var queue sequencer.Sequencer // none for a follower
-	if !f.follower {
-		queue, err = single.NewSequencer(logger, database, da, conf, []byte(me.chain.ChainID), 1000, me.chain, w.exec)
-		if err != nil {
-			return nil, err
-		}
+	queue, err := w.sequencer(ctx, f, conf, me, database, logger)
+	if err != nil {
+		return nil, err
 	}
 	id, err := peer.IDFromPrivateKey(me.key.PrivKey)
 	if err != nil {
@@ -225,7 +238,7 @@ func wire(ctx context.Context, f flags, logger zerolog.Logger) (made *wired, err
 	}
 	metrics := node.DefaultMetricsProvider(conf.Instrumentation)
 	w.node, err = node.NewNode(
-		conf, w.exec, queue, da, me.signer, peers, me.chain, database, metrics, logger, node.NodeOptions{},
+		conf, w.exec, queue, w.da, me.signer, peers, me.chain, database, metrics, logger, node.NodeOptions{},
 	)
 	if err != nil {
 		return nil, err
