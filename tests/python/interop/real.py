@@ -46,6 +46,11 @@ class RealNode(Peer):
         """Where its peers find it."""
         return str(self.ready["p2p"])
 
+    @property
+    def backups(self) -> str:
+        """The address of the proposed Backup RPC, with `--backups`."""
+        return str(self.ready["backups"])
+
     def report(self, height: int = 0) -> Any:
         """What it says of the block at a height (0: the tip), of its marks and of its execution layer."""
         return self.ask("report", height=height)
