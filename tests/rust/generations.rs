@@ -76,7 +76,10 @@ fn written() -> Vec<(String, std::path::PathBuf, Value)> {
         .filter(|(_, paper)| paper["written_by"].is_object())
         .map(|(folder, paper)| (text(&paper, "case").to_owned(), folder, paper["written_by"].clone()))
         .collect();
-    assert_eq!(cases.iter().map(|(case, ..)| case.as_str()).collect::<Vec<_>>(), EXPECTED.map(|(case, ..)| case));
+    assert_eq!(
+        cases.iter().map(|(case, ..)| case.as_str()).collect::<Vec<_>>(),
+        EXPECTED.map(|(case, ..)| case)
+    );
     cases
 }
 
@@ -106,7 +109,9 @@ fn their_hashes_are_those_that_the_published_code_says() {
         for block in paper["blocks"].as_array().unwrap() {
             let height = &block["height"];
             // A follower was stopped before it had all of them.
-            let (Some(header), Some(data)) = (newest(format!("/0/h/{height}")), newest(format!("/0/d/{height}"))) else {
+            let (Some(header), Some(data)) =
+                (newest(format!("/0/h/{height}")), newest(format!("/0/d/{height}")))
+            else {
                 assert!(case.ends_with("-follower"), "{case}: {height}");
                 continue;
             };
@@ -132,7 +137,8 @@ fn one_flipped_bit_of_a_block_is_found_in_every_generation() {
         let sound = entries(&folder);
         let clean = checked(&sound, Options::default()).counts;
         // The newest state, which is all that generation A has, shows in no header yet.
-        let families: &[&str] = if case.starts_with("evnode-a") { &["h", "d", "c"] } else { &["h", "d", "c", "s"] };
+        let families: &[&str] =
+            if case.starts_with("evnode-a") { &["h", "d", "c"] } else { &["h", "d", "c", "s"] };
         for family in families {
             let key = format!("/0/{family}/5");
             let mut entries = sound.clone();
