@@ -1,15 +1,17 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
-use super::proof::{block_on, into_badger, serve_listen, serve_store, unlocked};
+use super::proof::{block_on, in_memory, into_badger, put, serve_listen, serve_store, take, unlocked};
+use evbackup::backup::{Origin, Since};
 use evbackup::badger::{Directory, ReadOptions};
 use evbackup::base::progress::Progress;
 use evbackup::base::scratch::Scratch;
 use evbackup::entry::{Sink as _, pour};
+use evbackup::error::{Kind, Result};
 use evbackup::evnode::hash;
 use evbackup::evnode::key::{Key, Mark};
 use evbackup::evnode::record::SignedHeader;
 use evbackup::evnode::sample::{CHAIN_ID, Sample};
-use evbackup::flow::node::{Node, held::Held};
+use evbackup::flow::node::{Block, Node, held::Held, segments::Segments};
 use evbackup::proto::evnode::get_block_request::Identifier;
 use evbackup::proto::evnode::store_service_client::StoreServiceClient;
 use evbackup::proto::evnode::{GetBlockRequest, GetMetadataRequest};
@@ -17,6 +19,7 @@ use evbackup::rpc::Listen;
 use evbackup::store::{LoadOptions, Loader, NewAbout};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -269,14 +272,14 @@ fn a_live_directory_is_not_opened_anew_for_each_request() {
     let sample = store(&stored);
     let options = into_badger(&[stored], &badger);
     unlocked(|| block_on(evbackup::restore::run(options.clone(), Progress::new()))).unwrap();
-    let held = std::sync::Arc::new(Held::open(&badger, &ReadOptions::default()).unwrap());
+    let held = Arc::new(Held::open(&badger, &ReadOptions::default()).unwrap());
     let first = held.datastore().unwrap();
-    let node = Node::new(std::sync::Arc::clone(&held), Scratch::system());
+    let node = Node::new(Arc::clone(&held), Scratch::system());
     for height in 8..=BLOCKS {
         let block = node.block(height, &Progress::new()).unwrap();
         assert_eq!(block.header, sample.value(&Key::Header(height).to_bytes()).unwrap());
     }
-    assert!(std::sync::Arc::ptr_eq(&first, &held.datastore().unwrap()));
+    assert!(Arc::ptr_eq(&first, &held.datastore().unwrap()));
     drop((first, node));
 
     // Another database takes its place.
@@ -294,4 +297,45 @@ fn a_live_directory_is_not_opened_anew_for_each_request() {
     }
     let node = Node::new(held, Scratch::system());
     assert_eq!(node.height(&Progress::new()).unwrap(), BLOCKS);
+}
+
+/// Every block of a segment, by what it says of its heights.
+fn blocks_of(path: &Path) -> Result<Vec<Block>> {
+    let progress = Progress::new();
+    let segments = Segments::open(&[path.to_owned()], &progress)?;
+    let node = Node::new(Arc::new(segments), Scratch::system());
+    let heights = node.heights(&progress)?;
+    (heights.first..=heights.last.min(1000)).map(|height| node.block(height, &progress)).collect()
+}
+
+#[test]
+fn a_damaged_segment_gives_an_error_and_never_another_block() {
+    let folder = in_memory();
+    let path = |name: &str| folder.path().join(name);
+    let sample = Sample::with_blocks(12);
+    let mut loader = Loader::create(path("store"), LoadOptions::default()).unwrap();
+    sample.entries().try_for_each(|entry| loader.put(entry)).unwrap();
+    loader.finish_with(NewAbout { pinned_version: 12, ..NewAbout::default() }).unwrap();
+    let (full, bare) = (path("full.badger"), path("bare.badger"));
+    block_on(take(&Origin::datastore(path("store")), &full, Since::Version(0))).unwrap();
+    let whole = std::fs::read(&full).unwrap();
+    put(&bare, &whole);
+    let expected = blocks_of(&full).unwrap();
+    assert_eq!((expected.len(), &blocks_of(&bare).unwrap()), (12, &expected));
+    for at in (0..whole.len()).step_by(61) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        put(&full, &flipped);
+        assert_eq!(blocks_of(&full).unwrap_err().kind(), Kind::Damaged, "byte {at}");
+        // Nobody vouches for one without a manifest: it may be read, and must end.
+        put(&bare, &flipped);
+        let _ = blocks_of(&bare);
+    }
+    for end in (0..whole.len()).step_by(97) {
+        for path in [&full, &bare] {
+            put(path, &whole[..end]);
+            let found = blocks_of(path).unwrap_or_default();
+            assert!(found.iter().all(|block| expected.contains(block)), "{end}");
+        }
+    }
 }
