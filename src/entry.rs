@@ -247,10 +247,16 @@ pub trait Snapshot: Send {
     /// The entries whose key begins with `prefix` and is not below `from`, all versions, deletes included.
     fn prefix(&self, prefix: &[u8], from: &[u8]) -> Result<Box<dyn Source + '_>>;
 
-    /// The live keys that begin with none of [`Need::listed`], with their newest entry; `None` where every delete is kept as a
-    /// tombstone, so that nobody needs a list.
+    /// The live keys that begin with none of [`Need::listed`], with their newest version and without values; `None` where every delete is
+    /// kept as a tombstone, so that nobody needs a list.
     fn listed(&self) -> Result<Option<Box<dyn Source + '_>>> {
         Ok(None)
+    }
+
+    /// How many older versions the sources so far have left out, because something damaged stands where their values were. Those whose
+    /// values a node has collected do not count.
+    fn damaged(&self) -> u64 {
+        0
     }
 
     /// About how many bytes `source(since)` will yield; for progress, so a guess will do.

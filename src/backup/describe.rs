@@ -190,6 +190,12 @@ fn deletes(facts: &Facts<'_>, increment: bool) -> Deletes {
 
 fn notes(facts: &Facts<'_>, deletes: Deletes) -> Vec<String> {
     let mut notes = facts.notes.to_vec();
+    if facts.end.left_out > 0 {
+        notes.push(format!(
+            "older versions that are not in it, because something damaged stands where their values were: {}; no newest one is missing",
+            facts.end.left_out
+        ));
+    }
     if deletes == Deletes::Unknown {
         notes.push(
             "deletes that the source's compaction has purged are not in it: keys may come back on a restore; \

@@ -180,6 +180,7 @@ fn from_datastore(path: &Path, reading: &ReadOptions, record: Record, progress: 
                 sender,
                 announced: Announced::default(),
                 since: question.since,
+                left_out: 0,
                 progress: progress.clone(),
             };
             serving::answer(datastore, question.since, question.proof.as_ref(), &mut outlet, progress)
@@ -205,6 +206,7 @@ struct Handed {
     sender: mpsc::SyncSender<Handover>,
     announced: Announced,
     since: u64,
+    left_out: u64,
     progress: Progress,
 }
 
@@ -228,6 +230,10 @@ impl Outlet for Handed {
         self.send(Handover::Event(Event::Listed(keys)))
     }
 
+    fn left_out(&mut self, versions: u64) {
+        self.left_out = versions;
+    }
+
     fn end(&mut self, last_version: u64) -> Result<()> {
         let end = Final {
             layout: Layout::F,
@@ -239,6 +245,7 @@ impl Outlet for Handed {
             sha256: Vec::new(),
             tip_height: self.announced.tip_height,
             deletes: Some(self.announced.deletes.clone()),
+            left_out: self.left_out,
         };
         self.send(Handover::Event(Event::End(end)))
     }

@@ -1,6 +1,6 @@
 //! The bytes of one file of a directory, or of a copy of it, read by position.
 
-use crate::base::files::{Identity, next_data, open_quietly};
+use crate::base::files::{Identity, next_data, open_quietly, uncache};
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -14,6 +14,8 @@ pub(super) struct Blob {
     bytes: Bytes,
     path: Arc<PathBuf>,
     len: u64,
+    /// Is what was read in passing given up?
+    frugal: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -43,12 +45,17 @@ impl Blob {
 
     /// A part of an open file: a copy of the file at `path`.
     pub(super) fn part(file: Arc<File>, at: u64, len: u64, path: &Path) -> Self {
-        Self { len, bytes: Bytes::Open(file, at), path: Arc::new(path.to_owned()) }
+        Self { len, bytes: Bytes::Open(file, at), path: Arc::new(path.to_owned()), frugal: false }
+    }
+
+    /// The same; the system does not keep what [`read_passing`](Self::read_passing) has read.
+    pub(super) fn frugal(self, frugal: bool) -> Self {
+        Self { frugal, ..self }
     }
 
     /// The file at `path`, which is opened when it is read, and must be this one then.
     pub(super) fn named(path: &Path, about: Identity) -> Self {
-        Self { len: about.len, bytes: Bytes::Named(about), path: Arc::new(path.to_owned()) }
+        Self { len: about.len, bytes: Bytes::Named(about), path: Arc::new(path.to_owned()), frugal: false }
     }
 
     /// The file that is at `path` now, which is opened when it is read: for files of which there may be many.
@@ -62,7 +69,12 @@ impl Blob {
     /// The value log at `path`, which is opened when it is read. It may be appended to and cut behind what was written, so only the
     /// file must be this one.
     pub(super) fn named_log(path: &Path, about: Identity) -> Self {
-        Self { len: about.len, bytes: Bytes::Log(about.inode), path: Arc::new(path.to_owned()) }
+        Self {
+            len: about.len,
+            bytes: Bytes::Log(about.inode),
+            path: Arc::new(path.to_owned()),
+            frugal: false,
+        }
     }
 
     /// Where in `file` it lies, if it is a part of that.
@@ -89,6 +101,15 @@ impl Blob {
         if self.read_some(offset, to)? < to.len() {
             let what = format!("expected {} bytes at byte {offset}, found the end of the file", to.len());
             return Err(Error::damaged(what).at_path(&*self.path).at_offset(offset));
+        }
+        Ok(())
+    }
+
+    /// [`read`](Self::read), for bytes that nobody is likely to want again.
+    pub(super) fn read_passing(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        self.read(offset, to)?;
+        if let (true, Bytes::Open(file, base)) = (self.frugal, &self.bytes) {
+            uncache(file, base.saturating_add(offset), to.len() as u64);
         }
         Ok(())
     }

@@ -13,10 +13,11 @@ use super::blob::Blob;
 use super::log::{HEADER, Records, check_header};
 use super::manifest::{self, Manifest};
 use super::merge::{Rank, Span, View, Which};
+use super::merged::LostValue;
 use super::meta::Pointer;
 use super::table::{Table, bloom};
 use super::vlog::Vlogs;
-use super::{key, registry, wal};
+use super::{key, names, registry, wal};
 use crate::base::durable::DirLock;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
@@ -24,7 +25,7 @@ use crate::entry::META_DELETE;
 use crate::error::{Error, Kind, Result};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Badger's levels are numbered up to here; more make it panic.
 const LAST_LEVEL: u8 = 6;
@@ -135,7 +136,7 @@ impl Check<'_> {
     }
 
     fn manifest(&mut self) -> Result<()> {
-        let path = self.directory.join("MANIFEST");
+        let path = names::manifest(self.directory);
         let manifest = Blob::open(&path).and_then(|blob| {
             if blob.len() > manifest::MAX {
                 let what = format!("expected at most {} bytes, found {}", manifest::MAX, blob.len());
@@ -156,7 +157,7 @@ impl Check<'_> {
     fn levels(&mut self, manifest: &Manifest) -> Result<()> {
         let mut levels: BTreeMap<u8, Vec<Table>> = BTreeMap::new();
         for (id, info) in &manifest.tables {
-            let path = self.directory.join(format!("{id:06}.sst"));
+            let path = names::table(self.directory, *id);
             if info.level > LAST_LEVEL {
                 let what = format!("expected a table of level 0 to {LAST_LEVEL}, found level {}", info.level);
                 self.tell(Part::Manifest, Error::damaged(what).at_path(&path), None)?;
@@ -257,8 +258,8 @@ impl Check<'_> {
 
     /// The logs of memtables: what they hold becomes tables.
     fn logs(&mut self) -> Result<()> {
-        for (fid, path) in numbered(self.directory, "mem")? {
-            if let Err(error) = self.log(fid, &path) {
+        for fid in names::memory_logs(self.directory)? {
+            if let Err(error) = self.log(fid, &names::memory_log(self.directory, fid)) {
                 self.tell(Part::Log, error, None)?;
             }
         }
@@ -301,17 +302,19 @@ impl Check<'_> {
     /// The value logs, and whether the values that are visible are in them.
     fn value_logs(&mut self, now: u64) -> Result<()> {
         let mut files = BTreeMap::new();
-        let paths = numbered(self.directory, "vlog")?;
-        let last = paths.keys().next_back().copied();
-        for (fid, path) in &paths {
-            let fid_in_pointers = u32::try_from(*fid).unwrap_or(u32::MAX);
-            match Blob::open(path) {
+        let there = names::value_logs(self.directory).or_else(|error| {
+            self.tell(Part::ValueLog, error, None)?;
+            Ok::<_, Error>(Vec::new())
+        })?;
+        let last = there.last().copied();
+        for fid in there {
+            match Blob::open(&names::value_log(self.directory, fid)) {
                 Ok(blob) => {
                     self.done.bytes += blob.len();
-                    if let Err(error) = self.value_log(&blob, fid_in_pointers, Some(*fid) == last) {
+                    if let Err(error) = self.value_log(&blob, fid, Some(fid) == last) {
                         self.tell(Part::ValueLog, error, None)?;
                     }
-                    files.insert(fid_in_pointers, blob);
+                    files.insert(fid, blob);
                 }
                 Err(error) => self.tell(Part::ValueLog, error, None)?,
             }
@@ -320,8 +323,8 @@ impl Check<'_> {
         let view = View::new(std::mem::take(&mut self.tables), vlogs, now);
         let mut entries = view.source(&Span::all(), 0, u64::MAX, Which::All)?;
         let found = &mut *self.found;
-        let mut without = |key: &[u8], error: Error| {
-            found(Damage { part: Part::Value, error, key: Some(key.to_vec()), harmless: false });
+        let mut without = |key: &[u8], value: LostValue| {
+            found(Damage { part: Part::Value, error: value.error, key: Some(key.to_vec()), harmless: false });
             Ok(())
         };
         while entries.advance_or(&mut without)? {
@@ -369,23 +372,4 @@ fn written(blob: &Blob, mut from: u64) -> Result<Option<u64>> {
         from = start + found as u64;
     }
     Ok(None)
-}
-
-/// The files of a directory that are named by a number, with this extension.
-fn numbered(directory: &Path, extension: &str) -> Result<BTreeMap<u64, PathBuf>> {
-    let mut files = BTreeMap::new();
-    let failed = |error| Error::from_io(error, "list it", directory);
-    for entry in std::fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let stem = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .filter(|stem| stem.bytes().all(|b| b.is_ascii_digit()));
-        if let Some(number) = stem.and_then(|stem| stem.parse().ok())
-            && path.extension().is_some_and(|found| found == extension)
-        {
-            files.insert(number, path);
-        }
-    }
-    Ok(files)
 }

@@ -1,8 +1,8 @@
 //! What the indexes of a directory's tables say of it, without reading the tables.
 
 use super::blob::Blob;
-use super::manifest;
 use super::table::Table;
+use super::{manifest, names};
 use crate::base::progress::Progress;
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
@@ -38,7 +38,7 @@ pub fn count(directory: &Path, progress: &Progress) -> Result<Counts> {
 }
 
 fn count_once(directory: &Path) -> Result<Counts> {
-    let path = directory.join("MANIFEST");
+    let path = names::manifest(directory);
     let blob = Blob::open(&path)?;
     if blob.len() > manifest::MAX {
         let what = format!("expected at most {} bytes, found {}", manifest::MAX, blob.len());
@@ -49,7 +49,7 @@ fn count_once(directory: &Path) -> Result<Counts> {
     let listed = manifest::read(&bytes, &path)?.tables;
     let mut counts = Counts { tables: listed.len() as u64, ..Counts::default() };
     for (id, info) in &listed {
-        let table = Table::open(Blob::open(&directory.join(format!("{id:06}.sst")))?, info.compression)?;
+        let table = Table::open(Blob::open(&names::table(directory, *id))?, info.compression)?;
         counts.entries += u64::from(table.key_count());
         counts.bytes += u64::from(table.facts().uncompressed_size);
     }

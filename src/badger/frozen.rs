@@ -124,23 +124,26 @@ impl Snapshot for Frozen {
         })
     }
 
+    fn damaged(&self) -> u64 {
+        self.view.damaged()
+    }
+
     fn estimate(&self, since: u64) -> Result<u64> {
         Ok(self.sizes.iter().filter(|(version, _)| *version > since).map(|(_, bytes)| bytes).sum())
     }
 }
 
-/// The live keys that begin with none of some prefixes, with their newest entry. Only blocks are read that may hold one.
+/// The live keys that begin with none of some prefixes, with their newest version. Only blocks are read that may hold one, and no value.
 pub(super) struct LiveKeys<'a> {
     view: &'a View,
     version: u64,
     spans: VecDeque<Span>,
     entries: Option<Merged<'a>>,
-    key: Option<Vec<u8>>,
 }
 
 impl<'a> LiveKeys<'a> {
     pub(super) fn new(view: &'a View, version: u64, families: &[&[u8]]) -> Self {
-        Self { view, version, spans: between(families), entries: None, key: None }
+        Self { view, version, spans: between(families), entries: None }
     }
 }
 
@@ -172,7 +175,7 @@ impl Source for LiveKeys<'_> {
                 Some(entries) => entries,
                 None => match self.spans.pop_front() {
                     Some(span) => {
-                        self.entries.insert(self.view.source(&span, 0, self.version, Which::Backup)?)
+                        self.entries.insert(self.view.source(&span, 0, self.version, Which::Keys)?)
                     }
                     None => return Ok(false),
                 },
@@ -182,12 +185,6 @@ impl Source for LiveKeys<'_> {
                 continue;
             }
             let entry = entries.entry();
-            if self.key.as_deref() == Some(entry.key) {
-                continue;
-            }
-            let key = self.key.get_or_insert_default();
-            key.clear();
-            key.extend_from_slice(entry.key);
             if !entry.is_delete() && !entry.is_expired(self.view.now()) {
                 return Ok(true);
             }

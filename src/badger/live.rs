@@ -28,6 +28,7 @@
 use super::blob::Blob;
 use super::manifest::{self, Change, Manifest, Record, TableInfo};
 use super::merge::Recent;
+use super::names;
 use super::table::{Compression, Table};
 use super::wal::{self, Replayed};
 use crate::base::files::{Identity, open_quietly};
@@ -177,7 +178,7 @@ impl Look<'_> {
         let first = self.manifest()?;
         (self.pause)(Step::Logs);
         let mut memory = Vec::new();
-        for fid in numbers(self.dir, "mem")? {
+        for fid in names::memory_logs(self.dir)? {
             (self.pause)(Step::Log);
             self.progress.check()?;
             memory.extend(self.memory(fid)?);
@@ -203,11 +204,8 @@ impl Look<'_> {
     /// The value logs that are there, and which files they are.
     pub(super) fn value_logs(&self) -> Result<BTreeMap<u32, Identity>> {
         let mut found = BTreeMap::new();
-        for fid in numbers(self.dir, "vlog")? {
-            let fid = u32::try_from(fid).map_err(|_| {
-                Error::damaged(format!("expected the number of a value log, found {fid}")).at_path(self.dir)
-            })?;
-            if let Some(about) = Identity::at(&value_log(self.dir, fid))? {
+        for fid in names::value_logs(self.dir)? {
+            if let Some(about) = Identity::at(&names::value_log(self.dir, fid))? {
                 found.insert(fid, about);
             }
         }
@@ -215,7 +213,7 @@ impl Look<'_> {
     }
 
     fn manifest(&self) -> Result<Opened> {
-        let path = self.dir.join("MANIFEST");
+        let path = names::manifest(self.dir);
         self.patiently(|| {
             let mut file = open_manifest(self.dir)?;
             let bytes = read_rest(&mut file, 0, &path)?;
@@ -279,7 +277,7 @@ impl Look<'_> {
 
     /// What was appended to the MANIFEST since it was read.
     fn since(&self, first: &Opened) -> Result<Vec<Record>, Failure> {
-        let path = self.dir.join("MANIFEST");
+        let path = names::manifest(self.dir);
         let rewritten = "the MANIFEST was rewritten";
         let followed = self.patiently(|| {
             let mut file = open_manifest(self.dir)?;
@@ -301,7 +299,7 @@ impl Look<'_> {
 
     /// What has happened in the memtable of this number; `None` when it has become a table, or has nothing.
     fn memory(&self, fid: u64) -> Result<Option<Memory>, Failure> {
-        let path = self.dir.join(format!("{fid:05}.mem"));
+        let path = names::memory_log(self.dir, fid);
         for _ in 0..AGAIN {
             let blob = match Blob::open(&path) {
                 Ok(blob) => blob,
@@ -333,7 +331,7 @@ impl Look<'_> {
     }
 
     fn table(&self, id: u64, info: TableInfo) -> Result<Listed, Failure> {
-        let path = table_path(self.dir, id);
+        let path = names::table(self.dir, id);
         let Some(about) = Identity::at(&path)?.filter(|about| !self.live || about.len > 0) else {
             if self.live {
                 return Err(Failure::Gone(format!("table {id} has gone"), Some(id)));
@@ -361,7 +359,7 @@ impl Look<'_> {
     /// A table is not there: does the MANIFEST still say that it is?
     pub(super) fn lacks(&self, id: u64) -> Result<bool> {
         let listed = self.manifest()?.manifest.tables.contains_key(&id);
-        Ok(listed && Identity::at(&table_path(self.dir, id))?.is_none_or(|about| about.len == 0))
+        Ok(listed && Identity::at(&names::table(self.dir, id))?.is_none_or(|about| about.len == 0))
     }
 }
 
@@ -370,19 +368,9 @@ pub(super) fn missing_table(id: u64, path: &Path) -> Error {
     Error::damaged(format!("expected table {id}, which MANIFEST lists, found no such file")).at_path(path)
 }
 
-/// The file of a table.
-pub(super) fn table_path(dir: &Path, id: u64) -> PathBuf {
-    dir.join(format!("{id:06}.sst"))
-}
-
-/// A value log.
-pub(super) fn value_log(dir: &Path, fid: u32) -> PathBuf {
-    dir.join(format!("{fid:06}.vlog"))
-}
-
 /// Opens the MANIFEST.
 pub(super) fn open_manifest(dir: &Path) -> Result<std::fs::File> {
-    open_quietly(&dir.join("MANIFEST")).map_err(|error| match error.kind() {
+    open_quietly(&names::manifest(dir)).map_err(|error| match error.kind() {
         Kind::Denied => {
             error.with_hint("Badger lets only the node's own user read it: run evbackup as that user")
         }
@@ -405,16 +393,5 @@ fn read_rest(file: &mut std::fs::File, from: u64, path: &Path) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// The numbers of the files `NNN.<extension>`, ascending.
-fn numbers(dir: &Path, extension: &str) -> Result<Vec<u64>> {
-    let failed = |error| Error::from_io(error, "list the directory", dir);
-    let mut found = Vec::new();
-    for entry in dir.read_dir().map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let stem = name.to_str().and_then(|name| name.strip_suffix(extension)?.strip_suffix('.'));
-        let digits = stem.filter(|stem| !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit()));
-        found.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
-    }
-    found.sort_unstable();
-    Ok(found)
-}
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 //! | tables of level 1, 2, … | those of a level do not overlap: one walk goes through them, one open at a time |
 
 use super::key;
-use super::merged::{Merged, RunWalk};
+use super::merged::{LostValue, Merged, RunWalk};
 use super::meta::Pointer;
 use super::table::Table;
 use super::table::index::Index;
@@ -59,6 +59,8 @@ pub(super) enum Which {
     Backup,
     /// Every one that is there.
     All,
+    /// Of each key the newest one, without its value: none is looked for.
+    Keys,
 }
 
 /// A range of user keys.
@@ -142,6 +144,8 @@ pub(super) struct View {
     now: u64,
     max_version: u64,
     dropped: AtomicU64,
+    /// Those of them where something stood that is no value.
+    damaged: AtomicU64,
     recent: Recent,
     progress: Progress,
 }
@@ -170,8 +174,8 @@ impl View {
                 None => runs.push(Run { tables: vec![table] }),
             }
         }
-        let (dropped, recent) = (AtomicU64::new(0), Recent::default());
-        Self { runs, vlogs, now, max_version, dropped, recent, progress: Progress::new() }
+        let (dropped, damaged, recent) = (AtomicU64::new(0), AtomicU64::new(0), Recent::default());
+        Self { runs, vlogs, now, max_version, dropped, damaged, recent, progress: Progress::new() }
     }
 
     /// The same, for a caller who may want it no more: a walk asks even where it finds nothing to yield.
@@ -202,9 +206,21 @@ impl View {
         self.dropped.load(Relaxed)
     }
 
+    /// How many of those are not just gone: something else, or something damaged, stands where the value was.
+    pub(super) fn damaged(&self) -> u64 {
+        self.damaged.load(Relaxed)
+    }
+
+    /// Counts from here on.
+    pub(super) fn count_anew(&self) {
+        self.dropped.store(0, Relaxed);
+        self.damaged.store(0, Relaxed);
+    }
+
     /// Another superseded version was left out.
-    pub(super) fn drop_one(&self) {
+    pub(super) fn drop_one(&self, lost: &LostValue) {
         self.dropped.fetch_add(1, Relaxed);
+        self.damaged.fetch_add(u64::from(lost.damaged), Relaxed);
     }
 
     /// When what expires is judged.

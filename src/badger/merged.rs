@@ -293,9 +293,13 @@ impl<'a> Merged<'a> {
         let deleted = meta & META_DELETE != 0;
         let expired = expires_at != 0 && expires_at <= self.view.now();
         let ends = deleted || expired || meta & META_DISCARD_EARLIER != 0;
-        self.rest = if ends && self.which == Which::Backup { Rest::Nothing } else { Rest::Superseded };
+        self.rest = match self.which {
+            Which::Keys => Rest::Nothing,
+            Which::Backup if ends => Rest::Nothing,
+            Which::Backup | Which::All => Rest::Superseded,
+        };
         self.value = Place::Nowhere;
-        if deleted {
+        if deleted || self.which == Which::Keys {
             return Ok(Taken::Yes);
         }
         if meta & META_VALUE_POINTER == 0 {
@@ -305,16 +309,16 @@ impl<'a> Merged<'a> {
         match self.resolve()? {
             None => Ok(Taken::Yes),
             Some(_) if expired => Ok(Taken::Yes),
-            Some(_) if superseded => {
-                self.view.drop_one();
+            Some(value) if superseded => {
+                self.view.drop_one(&value);
                 Ok(Taken::No)
             }
-            Some(error) => lost(&self.key, error).map(|()| Taken::No),
+            Some(value) => lost(&self.key, value).map(|()| Taken::No),
         }
     }
 
     /// Finds the value through the first copy whose pointer leads to it; what the first copy met, when none does.
-    fn resolve(&mut self) -> Result<Option<Error>> {
+    fn resolve(&mut self) -> Result<Option<LostValue>> {
         let mut missing = None;
         if self.buffer.capacity() > KEEP {
             self.buffer = Vec::new();
@@ -334,8 +338,11 @@ impl<'a> Merged<'a> {
                     self.value = Place::Buffer(place);
                     return Ok(None);
                 }
-                Lookup::Dangling(error) | Lookup::Damaged(error) => {
-                    missing.get_or_insert(error);
+                Lookup::Dangling(error) => {
+                    missing.get_or_insert(LostValue { error, damaged: false });
+                }
+                Lookup::Damaged(error) => {
+                    missing.get_or_insert(LostValue { error, damaged: false }).damaged = true;
                 }
             }
         }
@@ -343,8 +350,17 @@ impl<'a> Merged<'a> {
     }
 }
 
-/// Is told of a user key whose newest version has lost its value, and by what error; what it gives back ends the walk.
-pub(super) type Lost<'l> = &'l mut dyn FnMut(&[u8], Error) -> Result<()>;
+/// A value that no copy of its entry leads to.
+#[derive(Debug)]
+pub(super) struct LostValue {
+    /// What the first copy met.
+    pub(super) error: Error,
+    /// Does something stand there that is no value? Else nothing does, as where a node has collected garbage.
+    pub(super) damaged: bool,
+}
+
+/// Is told of a user key whose newest version has lost its value; what it gives back ends the walk.
+pub(super) type Lost<'l> = &'l mut dyn FnMut(&[u8], LostValue) -> Result<()>;
 
 enum Taken {
     Yes,
@@ -354,7 +370,7 @@ enum Taken {
 
 impl Source for Merged<'_> {
     fn advance(&mut self) -> Result<bool> {
-        self.advance_or(&mut |_, error| Err(error))
+        self.advance_or(&mut |_, value| Err(value.error))
     }
 
     fn entry(&self) -> Entry<'_> {

@@ -33,6 +33,7 @@ mod manifest;
 mod merge;
 mod merged;
 mod meta;
+mod names;
 #[cfg(test)]
 mod node;
 mod place;

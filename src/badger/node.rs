@@ -4,8 +4,8 @@ use super::key;
 use super::log::{Record as LogRecord, put_header, put_record};
 use super::manifest::{self, Change, TableInfo};
 use super::meta::{META_FIN_TXN, META_TXN, Pointer, Value};
-use super::registry;
 use super::table::{Builder, BuilderOptions, Compression};
+use super::{names, registry};
 use crate::base::durable::{Replace, remove_file, write_file};
 use crate::entry::{META_DELETE, META_VALUE_POINTER};
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn start(dir: &Path) -> Self {
         write_file(&dir.join("KEYREGISTRY"), &registry::encode([7; 16]), Replace::Never).unwrap();
-        write_file(&dir.join("MANIFEST"), &manifest::encode(&[]), Replace::Never).unwrap();
+        write_file(&names::manifest(dir), &manifest::encode(&[]), Replace::Never).unwrap();
         let mut node = Self {
             dir: dir.to_owned(),
             version: 0,
@@ -78,22 +78,21 @@ impl Node {
         node
     }
 
-    fn create(&self, name: &str) -> File {
-        File::options().read(true).write(true).create_new(true).open(self.dir.join(name)).unwrap()
+    fn create(path: &Path) -> File {
+        File::options().read(true).write(true).create_new(true).open(path).unwrap()
     }
 
-    fn remove(&self, name: &str) {
-        let path = self.dir.join(name);
+    fn remove(path: &Path) {
         // As Badger does: first nothing is in it, then it is gone.
-        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-        remove_file(&path).unwrap();
+        File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+        remove_file(path).unwrap();
     }
 
     /// A new memtable.
     pub(super) fn rotate(&mut self) {
         let fid = self.next_memory;
         self.next_memory += 1;
-        let file = self.create(&format!("{fid:05}.mem"));
+        let file = Self::create(&names::memory_log(&self.dir, fid));
         file.set_len(MEMORY_SIZE).unwrap();
         let mut header = Vec::new();
         put_header(&mut header, [1; 12]);
@@ -108,7 +107,7 @@ impl Node {
         }
         let fid = self.next_value_log;
         self.next_value_log += 1;
-        let file = self.create(&format!("{fid:06}.vlog"));
+        let file = Self::create(&names::value_log(&self.dir, fid));
         file.set_len(1 << 20).unwrap();
         let mut header = Vec::new();
         put_header(&mut header, [2; 12]);
@@ -172,14 +171,14 @@ impl Node {
     }
 
     fn append_manifest(&self, changes: &[Change]) {
-        let mut file = File::options().append(true).open(self.dir.join("MANIFEST")).unwrap();
+        let mut file = File::options().append(true).open(names::manifest(&self.dir)).unwrap();
         file.write_all(&manifest::record(changes)).unwrap();
     }
 
     fn write_table(&mut self, entries: &Entries) -> u64 {
         let id = self.next_table;
         self.next_table += 1;
-        let file = self.create(&format!("{id:06}.sst"));
+        let file = Self::create(&names::table(&self.dir, id));
         let mut builder = Builder::new(file, BuilderOptions::default()).unwrap();
         for ((user_key, inverted), stored) in entries {
             let mut internal = Vec::new();
@@ -205,14 +204,14 @@ impl Node {
         if lingers {
             self.lingering.push(memory.fid);
         } else {
-            self.remove(&format!("{:05}.mem", memory.fid));
+            Self::remove(&names::memory_log(&self.dir, memory.fid));
         }
     }
 
     /// Nobody reads flushed memtables any more.
     pub(super) fn let_go(&mut self) {
         for fid in std::mem::take(&mut self.lingering) {
-            self.remove(&format!("{fid:05}.mem"));
+            Self::remove(&names::memory_log(&self.dir, fid));
         }
     }
 
@@ -243,14 +242,14 @@ impl Node {
         changes.extend(old.iter().map(|id| Change::Delete(*id)));
         self.append_manifest(&changes);
         for id in old {
-            self.remove(&format!("{id:06}.sst"));
+            Self::remove(&names::table(&self.dir, id));
         }
     }
 
     /// A fresh MANIFEST in the place of the long one.
     pub(super) fn rewrite(&mut self) {
         let tables: Vec<_> = self.tables.iter().map(|(id, (level, _))| (*id, info(*level))).collect();
-        write_file(&self.dir.join("MANIFEST"), &manifest::encode(&tables), Replace::Always).unwrap();
+        write_file(&names::manifest(&self.dir), &manifest::encode(&tables), Replace::Always).unwrap();
     }
 
     /// The oldest value log is collected: what of it is live is written again, at its version.
@@ -283,7 +282,7 @@ impl Node {
             self.log(&user_key, version, stored.meta, &stored.bytes);
             self.memory.last_mut().unwrap().entries.insert(order(&user_key, version), stored);
         }
-        self.remove(&format!("{victim:06}.vlog"));
+        Self::remove(&names::value_log(&self.dir, victim));
     }
 
     /// Stops and starts: everything becomes tables, and numbers begin again.
@@ -293,7 +292,7 @@ impl Node {
         }
         self.let_go();
         for memory in std::mem::take(&mut self.memory) {
-            self.remove(&format!("{:05}.mem", memory.fid));
+            Self::remove(&names::memory_log(&self.dir, memory.fid));
         }
         self.next_memory = 1;
         self.next_table = self.tables.keys().max().map_or(1, |id| id + 1);
@@ -310,7 +309,7 @@ impl Node {
     /// The first half of `DB.DropAll`: nothing says yet that it happens.
     pub(super) fn drop_logs(&mut self) {
         for memory in std::mem::take(&mut self.memory) {
-            self.remove(&format!("{:05}.mem", memory.fid));
+            Self::remove(&names::memory_log(&self.dir, memory.fid));
         }
         self.let_go();
     }
@@ -322,7 +321,7 @@ impl Node {
             self.append_manifest(&changes);
         }
         for id in std::mem::take(&mut self.tables).into_keys() {
-            self.remove(&format!("{id:06}.sst"));
+            Self::remove(&names::table(&self.dir, id));
         }
         self.next_table = 1;
         self.version += 1;

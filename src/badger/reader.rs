@@ -2,11 +2,11 @@
 
 use super::blob::Blob;
 use super::frozen::{Frozen, Listing, memory_tables, sizes};
-use super::live::{Failure, Known, Look, Step, open_manifest, value_log};
+use super::live::{Failure, Known, Look, Step, open_manifest};
 use super::merge::{Rank, View};
 use super::taking::{Taking, now};
 use super::vlog::Vlogs;
-use super::{place, registry};
+use super::{names, place, registry};
 use crate::base::durable::DirLock;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
@@ -121,7 +121,7 @@ impl Directory {
         tables.extend(memory_tables(&state));
         let mut logs = BTreeMap::new();
         for (fid, about) in look.value_logs()? {
-            logs.insert(fid, Blob::named_log(&value_log(&self.path, fid), about));
+            logs.insert(fid, Blob::named_log(&names::value_log(&self.path, fid), about));
         }
         Ok(Frozen {
             view: View::new(tables, Vlogs::new(&self.path, logs), now()).remembering(self.known.recent()),

@@ -5,14 +5,17 @@
 //! it. What is in it is not looked at: every checksum is held against the copy as it is read.
 //!
 //! **The node's cache.** What was read is given up at once (`POSIX_FADV_DONTNEED`). That takes nothing from the node: Badger maps all its files,
-//! and the kernel keeps pages that a process has mapped.
+//! and the kernel keeps pages that a process has mapped. The copies themselves stay in memory, and mostly never reach the disk, as long
+//! as they are a small part of what is free; the rest is written out while more is copied, and given up when it has been read.
 
 use super::blob::Blob;
 use crate::base::durable::require_space;
-use crate::base::files::{Identity, can_share, next_data, open_quietly, punch, share, uncache};
+use crate::base::files::{
+    Identity, available_memory, can_share, next_data, open_quietly, punch, share, uncache,
+};
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -25,6 +28,13 @@ const PIECE: usize = 1 << 20;
 const RESERVE: u64 = 1 << 30;
 /// The reserve is looked at again each time so many bytes were copied: the node grows meanwhile.
 const RECHECK: u64 = 64 << 20;
+/// So many bytes of copies stay in the system's memory in any case, and such a part of what is free.
+const KEPT: u64 = 256 << 20;
+const KEPT_PART: u64 = 4;
+/// What is copied beyond that is written out each time there are so many bytes of it,
+const STRIDE: u64 = 8 << 20;
+/// and given up when it is so far behind: it has reached the disk by then.
+const BEHIND: u64 = 64 << 20;
 /// Copies begin at multiples of this: what is shared must begin with a block of the file system.
 const ALIGN: u64 = 64 << 10;
 /// A pause is cut into these, so that the caller's word is heard.
@@ -68,6 +78,10 @@ pub(super) struct Stage {
     reserve: u64,
     /// Bytes copied since the last look at what is free.
     unchecked: u64,
+    /// Bytes copied.
+    copied: u64,
+    /// Copies that begin behind this do not stay in the system's memory.
+    kept: u64,
     pace: Option<Pace>,
     buffer: Vec<u8>,
 }
@@ -84,8 +98,14 @@ impl Stage {
             Ok(about.dev())
         };
         let reserve = if device(dir)? == device(scratch.folder())? { RESERVE } else { 0 };
+        let kept = available_memory().map_or(0, |bytes| bytes / KEPT_PART).max(KEPT);
         let (scratch, shares, buffer) = (scratch.clone(), None, Vec::new());
-        Ok(Self { scratch, file, end: 0, shares, reserve, unchecked: 0, pace, buffer })
+        Ok(Self { scratch, file, end: 0, shares, reserve, unchecked: 0, copied: 0, kept, pace, buffer })
+    }
+
+    /// How many bytes were copied, those that are not needed any more included.
+    pub(super) fn copied(&self) -> u64 {
+        self.copied
     }
 
     /// Do copies of `path` take no time?
@@ -104,10 +124,14 @@ impl Stage {
         if self.shares == Some(true) {
             return Ok(());
         }
-        require_space(self.scratch.folder(), bytes.saturating_add(self.reserve)).map_err(|error| {
-            error.with_hint(
-                "name a staging folder on another file system with room for the directory's tables, or free some: the node must not run short",
-            )
+        require_space(self.scratch.folder(), bytes.saturating_add(self.reserve)).map_err(|error| match error.errno() {
+            Some(errno) if error.kind() == Kind::NoSpace => Error::no_space(error.what().to_owned())
+                .at_path(self.scratch.folder())
+                .with_errno(errno)
+                .with_hint(
+                    "name a staging folder on another file system with room for the directory's tables, or free some: the node must not run short",
+                ),
+            _ => error,
         })
     }
 
@@ -125,7 +149,7 @@ impl Stage {
         let at = self.end;
         let done = self.copy(&from, path, about.len, progress)?;
         if done == about.len && Identity::of(&from, path)?.len == about.len {
-            return Ok(Some(Blob::part(self.file.clone(), at, about.len, path)));
+            return Ok(Some(self.part(at, about.len, path)));
         }
         self.give_back(at, about.len);
         Ok(None)
@@ -141,7 +165,11 @@ impl Stage {
             self.give_back(at, len);
             return Ok(None);
         }
-        Ok(Some(Blob::part(self.file.clone(), at, len, path)))
+        Ok(Some(self.part(at, len, path)))
+    }
+
+    fn part(&self, at: u64, len: u64, path: &Path) -> Blob {
+        Blob::part(self.file.clone(), at, len, path).frugal(at >= self.kept)
     }
 
     /// A copy is not needed any more.
@@ -183,8 +211,10 @@ impl Stage {
                 let piece = self.buffer.get(..found).unwrap_or_default();
                 self.file.write_all_at(piece, base + at).map_err(|error| self.cannot_write(error))?;
                 uncache(from, at, found as u64);
+                self.let_go(base + at, found as u64);
                 at += found as u64;
                 self.unchecked += found as u64;
+                self.copied += found as u64;
                 if self.unchecked >= RECHECK {
                     self.unchecked = 0;
                     self.require(0)?;
@@ -196,6 +226,15 @@ impl Stage {
             }
         }
         Ok(len)
+    }
+
+    /// `len` bytes were written at `at`: begins to write out what will not stay, and gives up what was written out.
+    fn let_go(&self, at: u64, len: u64) {
+        let end = at.saturating_add(len);
+        if at >= self.kept && end / STRIDE > at / STRIDE {
+            let begin = end.saturating_sub(BEHIND + STRIDE).max(self.kept);
+            uncache(&self.file, begin, end - begin);
+        }
     }
 
     fn cannot_write(&self, error: std::io::Error) -> Error {
@@ -339,11 +378,41 @@ mod tests {
         canceller.join().unwrap();
     }
 
+    /// How many bytes of a file the system keeps in memory, if it says so.
+    fn cached(file: &File) -> Option<u64> {
+        use std::os::fd::AsRawFd;
+        let name = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let said = std::process::Command::new("fincore").args(["-bnro", "RES", &name]).output().ok()?;
+        std::str::from_utf8(&said.stdout).ok()?.trim().parse().ok()
+    }
+
+    #[test]
+    fn copies_beyond_what_is_kept_leave_memory_when_they_were_read() {
+        let place = Place::new();
+        let (path, about) = place.file("000001.sst", &bytes(8 << 20, 6));
+        for (kept, most) in [(u64::MAX, u64::MAX), (0, 1 << 20)] {
+            let mut stage = place.stage(None);
+            stage.kept = kept;
+            let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
+            // What is not written yet the system keeps.
+            stage.file.sync_data().unwrap();
+            let mut window = vec![0; 256 << 10];
+            for at in (0..copy.len()).step_by(window.len()) {
+                copy.read_passing(at, &mut window).unwrap();
+            }
+            let Some(cached) = cached(&stage.file) else { return };
+            assert!(cached <= most, "{cached} of {} bytes still in memory", copy.len());
+            assert!(kept == 0 || cached == copy.len() || cached == 0, "{cached}");
+            assert!(whole(&copy) == bytes(8 << 20, 6));
+        }
+    }
+
     #[test]
     fn too_little_room_is_known_before() {
         let stage = Place::new().stage(None);
         let error = stage.require(u64::MAX / 2).unwrap_err();
-        assert!(error.code() == "no-space" && error.hint().is_some() && error.path().is_some());
+        assert!(error.code() == "no-space" && error.errno() == Some(28) && error.path().is_some());
+        assert!(error.hint().is_some_and(|hint| hint.contains("the node must not run short")), "{error:?}");
         stage.require(1).unwrap();
     }
 }

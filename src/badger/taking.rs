@@ -6,9 +6,10 @@
 
 use super::blob::Blob;
 use super::frozen::{Frozen, Listing, LiveKeys, keep, memory_tables, sizes};
-use super::live::{Failure, Known, Listed, Look, State, Step, gone, missing_table, table_path, value_log};
+use super::live::{Failure, Known, Listed, Look, State, Step, gone, missing_table};
 use super::merge::{Rank, Span, View, Which};
 use super::meta::Pointer;
+use super::names;
 use super::stage::Stage;
 use super::table::Table;
 use super::vlog::Vlogs;
@@ -16,17 +17,20 @@ use crate::badger::key;
 use crate::base::files::Identity;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::entry::{META_VALUE_POINTER, Need, Source};
+use crate::entry::{META_VALUE_POINTER, Need};
 use crate::error::{Error, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A node that compacts or flushes all the time lets one of so many attempts through, or something is wrong.
 const ATTEMPTS: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// Who has copied so many times what there was, and so many bytes more, will not catch up: the node makes tables faster than they are copied.
+const TIMES: u64 = 4;
+const MORE: u64 = 1 << 30;
 /// A table that is not there although the MANIFEST says so, as often as this, is missing.
 const LACKS: u32 = 3;
 /// A value log that holds nothing.
@@ -56,6 +60,8 @@ struct Copies {
     tables: HashMap<u64, (Identity, Blob)>,
     /// Value logs, and whether each was not the newest one when it was copied: nothing is added to those.
     value_logs: BTreeMap<u32, ((u64, u64), Blob, bool)>,
+    /// What the first attempt had to copy.
+    whole: Option<u64>,
 }
 
 impl Taking<'_> {
@@ -65,9 +71,12 @@ impl Taking<'_> {
             stage: Stage::new(self.dir, self.scratch, self.max_rate)?,
             tables: HashMap::new(),
             value_logs: BTreeMap::new(),
+            whole: None,
         };
         let (mut pause, mut lacking, mut last) = (FIRST_PAUSE, (0, 0), String::new());
-        for attempt in 1..=ATTEMPTS {
+        let mut attempt = 0;
+        while attempt < ATTEMPTS && !copies.hopeless(MORE) {
+            attempt += 1;
             let (why, table) = match self.attempt(&mut copies) {
                 Ok(frozen) => return Ok(frozen),
                 Err(Failure::Error(error)) => return Err(error),
@@ -79,7 +88,7 @@ impl Taking<'_> {
                 Some(id) if self.look(&|_, _| false).lacks(id)? => {
                     lacking = if lacking.0 == id { (id, lacking.1 + 1) } else { (id, 1) };
                     if lacking.1 == LACKS {
-                        return Err(missing_table(id, &table_path(self.dir, id)));
+                        return Err(missing_table(id, &names::table(self.dir, id)));
                     }
                 }
                 _ => lacking = (0, 0),
@@ -88,11 +97,15 @@ impl Taking<'_> {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         let what = format!(
-            "expected a directory that stays the same for a moment, found it changed {ATTEMPTS} times; last: {last}"
+            "expected a directory that stays the same for a moment, found it changed {attempt} times; last: {last}"
         );
-        Err(Error::unavailable(what)
-            .at_path(self.dir)
-            .with_hint("try again when the node compacts less, or stop it and read the directory offline"))
+        let hint = match self.max_rate {
+            Some(_) => {
+                "let more bytes a second be copied, try again when the node compacts less, or stop it and read the directory offline"
+            }
+            None => "try again when the node compacts less, or stop it and read the directory offline",
+        };
+        Err(Error::unavailable(what).at_path(self.dir).with_hint(hint))
     }
 
     fn nap(&self, pause: Duration) -> Result<()> {
@@ -136,15 +149,16 @@ impl Taking<'_> {
         // The tables of the upper levels are the ones that live shortest.
         chosen.sort_by_key(|listed| (listed.info.level, listed.id));
         copies.forget_all_but(&chosen);
-        let shares = match chosen.first() {
-            Some(listed) => copies.stage.shares(&listed.path)?,
-            None => false,
-        };
+        let shares = copies.stage.shares(&self.a_file(&state, &chosen))?;
         let mut logs = BTreeMap::new();
         if all && shares {
             logs = self.copy_value_logs(copies, None)?;
         } else {
-            copies.stage.require(self.room(&look, copies, &chosen)?)?;
+            let room = self.room(&look, copies, &chosen)?;
+            copies.whole.get_or_insert(room);
+            if room > 0 {
+                copies.stage.require(room)?;
+            }
         }
         let mut tables = Vec::with_capacity(chosen.len());
         for listed in &chosen {
@@ -192,6 +206,13 @@ impl Taking<'_> {
         Ok(frozen)
     }
 
+    /// A file that may be copied, to see how that can be done.
+    fn a_file(&self, state: &State, chosen: &[&Listed]) -> PathBuf {
+        let table = chosen.first().map(|listed| listed.path.clone());
+        let log = || state.value_logs.keys().next().map(|fid| names::value_log(self.dir, *fid));
+        table.or_else(log).unwrap_or_else(|| names::manifest(self.dir))
+    }
+
     /// What copies will take that are not there yet.
     fn room(&self, look: &Look<'_>, copies: &Copies, chosen: &[&Listed]) -> Result<u64> {
         let tables =
@@ -200,7 +221,7 @@ impl Taking<'_> {
             return Ok(tables);
         }
         let logs = look.value_logs()?.into_keys().filter_map(|fid| {
-            let about = std::fs::metadata(value_log(self.dir, fid)).ok()?;
+            let about = std::fs::metadata(names::value_log(self.dir, fid)).ok()?;
             Some(about.len().min(about.blocks().saturating_mul(512)))
         });
         Ok(tables.saturating_add(logs.sum()))
@@ -225,7 +246,7 @@ impl Taking<'_> {
                 continue;
             }
             (self.pause)(Step::ValueLog);
-            if let Some(copy) = copies.stage.value_log(&value_log(self.dir, fid), self.progress)? {
+            if let Some(copy) = copies.stage.value_log(&names::value_log(self.dir, fid), self.progress)? {
                 if Some(fid) != newest && was_emptied(&copy)? {
                     copies.stage.drop_copy(&copy);
                     continue;
@@ -272,21 +293,21 @@ impl Taking<'_> {
     /// A value log has gone since the tables were listed: is there a value that stood there and nowhere else?
     fn check_values(&self, view: &View, state: &State) -> Result<(), Failure> {
         let mut entries = view.source(&Span::all(), self.need.since, state.version, Which::Backup)?;
-        let mut seen = 0_u64;
-        loop {
-            match entries.advance() {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) if error.kind() == Kind::Damaged => {
-                    return gone(format!("a value log has gone: {error}"));
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let (mut lost, mut seen) = (None, 0_u64);
+        // Damage in the copies of the tables is none of the node's doing: it is an error at once.
+        while lost.is_none()
+            && entries.advance_or(&mut |_, value| {
+                lost.get_or_insert(value);
+                Ok(())
+            })?
+        {
             seen += 1;
             if seen.is_multiple_of(1024) {
                 self.progress.check()?;
             }
         }
+        view.count_anew();
+        lost.map_or(Ok(()), |value| gone(format!("a value log has gone: {}", value.error)))
     }
 
     /// Answers what else will be asked, while everything is there.
@@ -299,7 +320,7 @@ impl Taking<'_> {
         tables.extend(memory_tables(state));
         let mut logs = BTreeMap::new();
         for (fid, about) in look.value_logs()? {
-            logs.insert(fid, Blob::named_log(&value_log(self.dir, fid), about));
+            logs.insert(fid, Blob::named_log(&names::value_log(self.dir, fid), about));
         }
         let view = View::new(tables, Vlogs::new(self.dir, logs), frozen.view.now())
             .watched(self.progress)
@@ -356,6 +377,12 @@ fn was_emptied(log: &Blob) -> Result<bool> {
 }
 
 impl Copies {
+    /// Was so much copied in vain that it will not come to an end? `more` bytes are always allowed.
+    fn hopeless(&self, more: u64) -> bool {
+        let whole = self.whole.unwrap_or_default();
+        self.stage.copied() > whole.saturating_mul(TIMES).saturating_add(more)
+    }
+
     fn has(&self, listed: &Listed) -> bool {
         self.tables.get(&listed.id).is_some_and(|(about, _)| *about == listed.about)
     }
@@ -396,5 +423,29 @@ impl Copies {
             }
         };
         Ok(Table::open(copy, listed.info.compression)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::durable::{Replace, write_file};
+
+    #[test]
+    fn who_does_not_catch_up_is_known_by_what_was_copied_in_vain() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("000001.sst");
+        write_file(&path, &vec![7; 1 << 20], Replace::Never).unwrap();
+        let about = Identity::at(&path).unwrap().unwrap();
+        let stage = Stage::new(folder.path(), &Scratch::new(folder.path()), None).unwrap();
+        let (tables, value_logs) = (HashMap::new(), BTreeMap::new());
+        let mut copies = Copies { stage, tables, value_logs, whole: None };
+        assert!(!copies.hopeless(0));
+        copies.whole = Some(1 << 20);
+        for turn in 1..=TIMES + 1 {
+            let copy = copies.stage.table(&path, about, &Progress::new()).unwrap().unwrap();
+            copies.stage.drop_copy(&copy);
+            assert_eq!((copies.hopeless(0), copies.hopeless(MORE)), (turn > TIMES, false));
+        }
     }
 }

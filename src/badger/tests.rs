@@ -7,7 +7,7 @@ use crate::base::durable::{DirLock, Replace, remove_file, write_file};
 use crate::base::progress::Progress;
 use crate::entry::{Datastore, Need, OwnedEntry, Snapshot, Source};
 use crate::error::Result;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -210,7 +210,6 @@ fn an_increment_is_of_one_state_and_so_are_its_keys() {
                 let mut newest = changed.clone();
                 newest.dedup_by(|later, first| later.key == first.key);
                 names == keys(state)
-                    && listed.iter().all(|entry| state.get(&entry.key) == Some(&entry.value))
                     && newest.iter().all(|entry| {
                         let value = state.get(&entry.key);
                         if entry.as_entry().is_delete() {
@@ -223,6 +222,15 @@ fn an_increment_is_of_one_state_and_so_are_its_keys() {
                         == state.get(&b"k3"[..])
             };
             assert!(possible.iter().any(fits), "seed {seed}");
+            assert!(listed.iter().all(|entry| entry.value.is_empty()), "seed {seed}");
+            let newest = |key: &[u8]| changed.iter().find(|entry| entry.key == key);
+            assert!(
+                listed.iter().all(|entry| match newest(&entry.key) {
+                    Some(found) => found.version == entry.version,
+                    None => entry.version <= since,
+                }),
+                "seed {seed}"
+            );
             assert_eq!(snapshot.get(b"no").unwrap(), None);
             assert_eq!(snapshot.get(b"k4").unwrap_err().code(), "invalid-argument");
             assert_eq!(snapshot.source(since - 1).map(drop).unwrap_err().code(), "invalid-argument");
@@ -394,6 +402,75 @@ fn a_value_log_that_is_missing_is_damage_with_its_key() {
         assert_eq!(error.code(), "damaged");
         assert!(error.to_string().contains("000001.vlog") && error.to_string().contains("key a"), "{error}");
     }
+}
+
+/// Two versions of a key, both in the first value log, and where the value of the older one ends.
+fn two_values(dir: &Path) -> u64 {
+    let mut node = Node::start(dir);
+    let path = dir.join("000001.vlog");
+    node.commit(&[(b"a", Some(&[1; THRESHOLD]))]);
+    let end = std::fs::read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    node.commit(&[(b"a", Some(&[2; THRESHOLD]))]);
+    node.rotate_values();
+    // Behind the value stands its checksum.
+    end as u64 - 8
+}
+
+#[test]
+fn a_damaged_value_of_an_older_version_is_left_out_and_counted() {
+    for live in [false, true] {
+        let place = in_memory();
+        let at = two_values(place.path());
+        let options = ReadOptions { offline: !live, ..ReadOptions::default() };
+        let directory = Directory::open(place.path(), options).unwrap();
+        let snapshot = directory.snapshot().unwrap();
+        assert_eq!((drain(&mut *snapshot.source(0).unwrap()).unwrap().len(), snapshot.damaged()), (2, 0));
+        let file = std::fs::File::options().write(true).open(place.path().join("000001.vlog")).unwrap();
+        file.write_all_at(b"x", at).unwrap();
+        let snapshot = directory.snapshot().unwrap();
+        let entries = drain(&mut *snapshot.source(0).unwrap()).unwrap();
+        assert_eq!((entries.len(), entries[0].version, snapshot.damaged()), (1, 2, 1));
+    }
+}
+
+#[test]
+fn listed_keys_need_no_values() {
+    let place = in_memory();
+    two_values(place.path());
+    remove_file(&place.path().join("000001.vlog")).unwrap();
+    let need = Need { listed: Some(FAMILIES), ..Need::everything() };
+    for offline in [true, false] {
+        let options = ReadOptions { offline, ..ReadOptions::default() };
+        let directory = Directory::open(place.path(), options).unwrap();
+        let snapshot = directory.snapshot_for(&need, &Progress::new()).unwrap();
+        let listed = drain(&mut *snapshot.listed().unwrap().unwrap()).unwrap();
+        assert_eq!((listed.len(), &*listed[0].key, listed[0].version), (1, &b"a"[..], 2));
+        assert_eq!(drain(&mut *snapshot.source(0).unwrap()).unwrap_err().code(), "damaged");
+    }
+}
+
+#[test]
+fn damage_in_a_table_is_not_taken_for_a_value_log_that_has_gone() {
+    let place = in_memory();
+    let node = Arc::new(Mutex::new(Node::start(place.path())));
+    {
+        let mut node = node.lock().unwrap();
+        let keys: Vec<_> = (0..200).map(|at| format!("k{at:03}").into_bytes()).collect();
+        let changes: Vec<_> = keys.iter().map(|key| (&**key, Some(&[9; 40][..]))).collect();
+        node.commit(&changes);
+        node.commit(&[(b"v", Some(&[1; THRESHOLD]))]);
+        node.flush(false);
+        node.rotate_values();
+    }
+    let path = place.path().join("000001.sst");
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(b"xxxx", 30).unwrap();
+    let pauses = once(&node, Step::ValueLog, Node::collect);
+    let directory = Directory::open(place.path(), ReadOptions { pauses, ..ReadOptions::default() }).unwrap();
+    let begun = std::time::Instant::now();
+    let error = everything(&directory).unwrap_err();
+    assert_eq!((error.code(), error.path()), ("damaged", Some(&*path)), "{error}");
+    assert!(begun.elapsed().as_secs() < 5, "it was tried again and again");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::blob::Blob;
 use super::key;
 use super::log::read_record;
 use super::meta::Pointer;
+use super::names;
 use crate::base::cursor::Cursor;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ impl Vlogs {
         let (offset, len) = (u64::from(pointer.offset), u64::from(pointer.len));
         let Some(blob) = self.blob(pointer.fid) else {
             let what = format!("expected the value of key {}, found no such value log", key::shown(internal));
-            let path = self.directory.join(format!("{:06}.vlog", pointer.fid));
+            let path = names::value_log(&self.directory, pointer.fid);
             return Ok(Lookup::Dangling(Error::damaged(what).at_path(path).at_offset(offset)));
         };
         let wrong = |found: &str| {
@@ -77,7 +78,8 @@ impl Vlogs {
             let begin = to.len();
             to.reserve_exact(more);
             to.resize(len, 0);
-            if let Err(error) = blob.read(offset + begin as u64, to.get_mut(begin..).unwrap_or_default()) {
+            let rest = to.get_mut(begin..).unwrap_or_default();
+            if let Err(error) = blob.read_passing(offset + begin as u64, rest) {
                 return gone(blob, error);
             }
         }

@@ -99,11 +99,24 @@ pub fn punch(file: &File, at: u64, len: u64) {
     let _ = rustix::fs::fallocate(file, flags, at, len);
 }
 
-/// Gives up what is cached of these bytes. The kernel keeps the pages that some process has mapped, and those that are not written yet.
+/// What the kernel keeps of files lies in pieces of up to this size, each at a multiple of its own, and is given up in whole pieces.
+const FOLIO: u64 = 2 << 20;
+
+/// Gives up what is cached of these bytes, whatever was before them in the same piece included: for bytes that were read or written in order.
+/// The kernel keeps what some process has mapped; what is not written yet it begins to write, and keeps this time.
 pub fn uncache(file: &File, at: u64, len: u64) {
-    if let Some(len) = NonZeroU64::new(len) {
-        let _ = rustix::fs::fadvise(file, at, Some(len), Advice::DontNeed);
+    let begin = at - at % FOLIO;
+    if let Some(len) = NonZeroU64::new(at.saturating_add(len) - begin).filter(|_| len > 0) {
+        let _ = rustix::fs::fadvise(file, begin, Some(len), Advice::DontNeed);
     }
+}
+
+/// How much memory could be had without pushing out what is in use (`MemAvailable`); `None` where the system does not say.
+pub fn available_memory() -> Option<u64> {
+    let about = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = about.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib.saturating_mul(1024))
 }
 
 /// The kernel's number for the kind of file system that `path` is on (`f_type` of `statfs`).
@@ -159,6 +172,11 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
         assert!(made.success() && open_quietly(&pipe).is_ok());
         assert_eq!(open_quietly(&folder.path().join("no")).unwrap_err().code(), "missing");
+    }
+
+    #[test]
+    fn the_system_says_how_much_memory_there_is() {
+        assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
     }
 
     #[test]

@@ -112,6 +112,7 @@ pub fn answer(
         writer.put(entry)?;
     }
     writer.finish()?;
+    outlet.left_out(snapshot.damaged());
     if let Some(listed) = &mut listed {
         list(&mut **listed, outlet, progress)?;
     }

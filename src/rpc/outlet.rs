@@ -74,6 +74,9 @@ pub trait Outlet {
     /// Sends live keys outside the block families.
     fn listed(&mut self, keys: Vec<Listed>) -> Result<()>;
 
+    /// Says how many older versions the backup leaves out because their values are damaged.
+    fn left_out(&mut self, _versions: u64) {}
+
     /// Completes the backup. The final message, with the digest of all chunks, leaves when the handler returns without an error.
     fn end(&mut self, last_version: u64) -> Result<()>;
 
@@ -112,6 +115,7 @@ pub(crate) struct Outgoing {
     small: BytesMut,
     rate: Option<Arc<Bucket>>,
     bytes: u64,
+    left_out: u64,
     progress: Progress,
 }
 
@@ -130,6 +134,7 @@ impl Outgoing {
             small: BytesMut::new(),
             rate,
             bytes: 0,
+            left_out: 0,
             progress: progress.clone(),
         };
         (this, Steps { receiver, end, wanted: progress.cancel_on_drop() })
@@ -270,6 +275,10 @@ impl Outlet for Outgoing {
         if list.0.is_empty() { Ok(()) } else { send(list) }
     }
 
+    fn left_out(&mut self, versions: u64) {
+        self.left_out = versions;
+    }
+
     fn end(&mut self, last_version: u64) -> Result<()> {
         let first = self.begun()?.clone();
         self.flush()?;
@@ -278,6 +287,7 @@ impl Outlet for Outgoing {
             completed: true,
             sha256: self.digest.bytes().to_vec(),
             estimated_bytes: 0,
+            left_out: self.left_out,
             ..first
         });
         Ok(())

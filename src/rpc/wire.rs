@@ -110,6 +110,8 @@ pub struct Final {
     pub tip_height: Option<u64>,
     /// See [`Announced::deletes`].
     pub deletes: Option<String>,
+    /// How many older versions are not in the stream because their values are damaged.
+    pub left_out: u64,
 }
 
 /// One thing that a stream brings.
@@ -192,6 +194,7 @@ pub(crate) fn final_of(message: &AnyMetadata) -> Result<Option<Final>> {
         sha256: message.sha256.clone(),
         tip_height: message.tip_height,
         deletes: (!message.deletes.is_empty()).then(|| message.deletes.clone()),
+        left_out: message.left_out,
     }))
 }
 

@@ -101,3 +101,62 @@ fn a_directory_that_is_not_there_or_open_in_a_node_is_not_looked_at() {
         "locked"
     );
 }
+
+/// A golden directory that may be damaged.
+fn copy_of(case: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(super::golden::folder().join(case).join("db")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().to_owned();
+    (folder, path)
+}
+
+fn flip(directory: &Path, name: &str, at: usize) {
+    let mut bytes = std::fs::read(directory.join(name)).unwrap();
+    bytes[at] ^= 1;
+    super::proof::put(&directory.join(name), &bytes);
+}
+
+#[test]
+fn all_that_is_damaged_is_listed_each_with_its_place() {
+    let places = |found: &[Damage]| {
+        let place = |damage: &Damage| {
+            let name = damage.error.path().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+            (damage.part, name)
+        };
+        let mut places: Vec<_> = found.iter().map(place).collect();
+        places.dedup();
+        places
+    };
+    let (_folder, directory) = copy_of("badger-levels");
+    evbackup::base::durable::remove_file(&directory.join("000012.sst")).unwrap();
+    flip(&directory, "000017.sst", 100);
+    flip(&directory, "000033.sst", 100);
+    let (_, found) = look(&directory).unwrap();
+    let expected = [
+        (Part::Table, "000012.sst".to_owned()),
+        (Part::Table, "000017.sst".to_owned()),
+        (Part::Table, "000033.sst".to_owned()),
+    ];
+    assert_eq!(places(&found), expected, "{found:?}");
+    assert!(
+        found[1..].iter().all(|damage| damage.error.offset() == Some(0) && damage.key.is_some()),
+        "{found:?}"
+    );
+
+    let (_folder, directory) = copy_of("badger-collected-live");
+    flip(&directory, "000003.sst", 30);
+    for log in ["000006.vlog", "000007.vlog"] {
+        flip(&directory, log, 60);
+    }
+    let (_, found) = look(&directory).unwrap();
+    let listed = places(&found);
+    let expected =
+        [(Part::Table, "000003.sst"), (Part::ValueLog, "000006.vlog"), (Part::ValueLog, "000007.vlog")];
+    for (part, name) in expected {
+        assert!(listed.contains(&(part, name.to_owned())), "{name}: {found:?}");
+    }
+    assert!(found.iter().all(|damage| damage.error.offset().is_some() && !damage.harmless), "{found:?}");
+}

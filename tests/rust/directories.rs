@@ -9,7 +9,7 @@ use evbackup::badger::{self, Directory, ReadOptions};
 use evbackup::base::durable::{DirLock, private_dir};
 use evbackup::base::progress::Progress;
 use evbackup::base::scratch::Scratch;
-use evbackup::entry::{Datastore, OwnedEntry};
+use evbackup::entry::{Datastore, Entry, OwnedEntry, Sink as _};
 use evbackup::error::{Kind, Result};
 use evbackup::flow::chain::Chain;
 use evbackup::flow::checks::Level;
@@ -219,4 +219,39 @@ fn segments_that_badger_made_are_not_sorted() {
         }
     }
     assert!(runs > 1, "no golden segment has several runs");
+}
+
+#[test]
+fn older_versions_whose_values_are_damaged_are_noted_in_the_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    private_dir(&path("db")).unwrap();
+    let options = badger::WriterOptions { history: true, value_threshold: 100, ..Default::default() };
+    let mut writer = Box::new(badger::Writer::create(path("db"), options).unwrap());
+    for version in [3, 2, 1] {
+        let value = vec![b'0' + u8::try_from(version).unwrap(); 500];
+        writer.put(Entry { key: b"k", version, value: &value, ..Entry::default() }).unwrap();
+    }
+    writer.finish_with(3).unwrap();
+    let log = path("db").join("000001.vlog");
+    let whole =
+        block_on(take(&Origin::datastore(path("db")), &path("whole.badger"), Since::Version(0))).unwrap();
+    assert_eq!((whole.entries, &*whole.notes), (3, &[][..]));
+    for (digit, kept) in [(b'1', 2), (b'2', 1)] {
+        let mut bytes = std::fs::read(&log).unwrap();
+        *bytes.iter_mut().rfind(|byte| **byte == digit).unwrap() ^= 0x80;
+        put(&log, &bytes);
+        let segment = path(&format!("{digit}.badger"));
+        let made = block_on(take(&Origin::datastore(path("db")), &segment, Since::Version(0))).unwrap();
+        assert_eq!((made.entries, made.notes.len()), (kept, 1));
+        let count = 3 - kept;
+        assert!(made.notes[0].contains(&format!("values were: {count};")), "{:?}", made.notes);
+    }
+    let mut bytes = std::fs::read(&log).unwrap();
+    *bytes.iter_mut().rfind(|byte| **byte == b'3').unwrap() ^= 0x80;
+    put(&log, &bytes);
+    let error =
+        block_on(take(&Origin::datastore(path("db")), &path("no.badger"), Since::Version(0))).unwrap_err();
+    assert_eq!((error.kind(), error.path()), (Kind::Damaged, Some(&*log)), "{error}");
+    assert!(error.to_string().contains("key k at version 3") && !path("no.badger").exists(), "{error}");
 }

@@ -238,6 +238,17 @@ proptest! {
         }
         let highest = tables.iter().flat_map(|(_, copies)| copies).map(|copy| copy.version).max();
         prop_assert_eq!(view.max_version(), highest.unwrap_or(0));
+        let (mut of_keys, mut newest) = (view.source(&Span::new(&from, to.as_deref()), since, until, Which::Keys)?, BTreeMap::new());
+        for copy in tables.iter().flat_map(|(_, copies)| copies) {
+            let counts = inside(&copy.key) && !copy.key.starts_with(b"!badger!") && copy.version <= until;
+            if counts && (since == 0 || copy.version > since) {
+                let version = newest.entry(&*copy.key).or_insert(0);
+                *version = copy.version.max(*version);
+            }
+        }
+        let (found, error) = drain(&mut of_keys);
+        prop_assert!(error.is_none() && found.iter().all(|entry| entry.value.is_empty()));
+        prop_assert_eq!(keys(&found), newest.into_iter().collect::<Vec<_>>());
         for at in 0..6 {
             let key = [b'a' + at];
             let (expected, _, fails) = model(&tables, |it| it == key, 0, until, Which::Backup);

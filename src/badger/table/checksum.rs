@@ -7,7 +7,7 @@
 //!
 //! Badger writes CRC-32C and reads both (`y/checksum.go`).
 
-use crate::base::checksum::{crc32c, xxh64};
+use crate::base::checksum::{XxHash64, crc32c};
 use crate::base::cursor::{Cursor, put_uvarint};
 use crate::error::{Error, Result};
 
@@ -52,22 +52,63 @@ pub(super) fn split(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     })
 }
 
-/// Holds `message` against `bytes`.
+/// Holds `message` against `bytes`, which are `what`.
 pub(super) fn check(bytes: &[u8], message: &[u8], what: &str) -> Result<()> {
-    let (algorithm, sum) = read(message)
-        .map_err(|_| Error::damaged(format!("expected a checksum of {what}, found something else")))?;
-    let found = match algorithm {
-        0 => u64::from(crc32c(0, bytes)),
-        1 => xxh64(bytes),
-        other => {
-            let text = format!("expected {what} with CRC-32C or XXHash64, found checksum algorithm {other}");
-            return Err(Error::damaged(text));
-        }
-    };
-    if found == sum {
-        return Ok(());
+    let mut sum = Sum::new(message, what)?;
+    sum.update(bytes);
+    sum.end(what)
+}
+
+/// Holds a message against bytes that come in parts.
+#[derive(Debug)]
+pub(super) struct Sum {
+    expected: u64,
+    running: Running,
+}
+
+#[derive(Debug)]
+enum Running {
+    Crc32c(u32),
+    XxHash64(XxHash64),
+}
+
+impl Sum {
+    /// For the bytes of `what`, none of which have come.
+    pub(super) fn new(message: &[u8], what: &str) -> Result<Self> {
+        let (algorithm, expected) = read(message)
+            .map_err(|_| Error::damaged(format!("expected a checksum of {what}, found something else")))?;
+        let running = match algorithm {
+            0 => Running::Crc32c(0),
+            1 => Running::XxHash64(XxHash64::default()),
+            other => {
+                let text =
+                    format!("expected {what} with CRC-32C or XXHash64, found checksum algorithm {other}");
+                return Err(Error::damaged(text));
+            }
+        };
+        Ok(Self { expected, running })
     }
-    Err(Error::damaged(format!("expected {what} with checksum {sum:08x}, found {found:08x}")))
+
+    /// Takes more bytes.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match &mut self.running {
+            Running::Crc32c(sum) => *sum = crc32c(*sum, bytes),
+            Running::XxHash64(sum) => sum.update(bytes),
+        }
+    }
+
+    /// All have come.
+    pub(super) fn end(self, what: &str) -> Result<()> {
+        let found = match self.running {
+            Running::Crc32c(sum) => u64::from(sum),
+            Running::XxHash64(sum) => sum.sum(),
+        };
+        if found == self.expected {
+            return Ok(());
+        }
+        let expected = self.expected;
+        Err(Error::damaged(format!("expected {what} with checksum {expected:08x}, found {found:08x}")))
+    }
 }
 
 /// Algorithm and sum.

@@ -16,6 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Badger's builder cannot make a block larger than 1 GiB (`z.Allocator`).
 pub(super) const MAX_BLOCK: usize = (1 << 30) + (1 << 20);
+/// The longest index. Tables of 128 MiB, the longest with ev-node's options, have one of 4 MiB; only keys as long as Badger takes make it as long
+/// as the table.
+const MAX_INDEX: u64 = 128 << 20;
+/// An index that is longer is held against its checksum before there is room for it.
+const BELIEVED: u64 = 4 << 20;
+/// What is read at once for that.
+const WINDOW: usize = 256 << 10;
 /// The end of a table: both lengths, and the longest checksum between them.
 const FOOTER: u64 = 4 + 64 + 4;
 
@@ -198,6 +205,9 @@ fn footer(blob: &Blob) -> Result<Range<u64>> {
 impl File {
     fn read_index(&self) -> Result<Index> {
         let Range { start, end } = self.index;
+        if end - start > BELIEVED {
+            self.check_index()?;
+        }
         // Up to the end of the file, so that the checksum is that of these bytes.
         let mut bytes = vec![0; usize::try_from(self.blob.len() - start).unwrap_or(usize::MAX)];
         self.blob.read(start, &mut bytes)?;
@@ -207,6 +217,31 @@ impl File {
         checksum::check(index, message, "an index").map_err(|error| error.at_offset(start))?;
         bytes.truncate(len);
         Index::read(bytes, start).map_err(|error| error.at_offset(start))
+    }
+
+    /// Holds a long index against its checksum, without room for all of it: only what is really there is worth that.
+    fn check_index(&self) -> Result<()> {
+        let Range { start, end } = self.index;
+        let mut tail = vec![0; usize::try_from(self.blob.len() - end).unwrap_or_default()];
+        self.blob.read(end, &mut tail)?;
+        let (_, message) = checksum::split(&tail).map_err(|error| error.at_offset(end))?;
+        let wrong = |error: Error| error.at_offset(start);
+        let mut sum = checksum::Sum::new(message, "an index").map_err(wrong)?;
+        let (mut window, mut at) = (vec![0; WINDOW], start);
+        while at < end {
+            let room = usize::try_from(end - at).unwrap_or(WINDOW).min(WINDOW);
+            let part = window.get_mut(..room).unwrap_or_default();
+            self.blob.read(at, part)?;
+            sum.update(part);
+            at += room as u64;
+        }
+        sum.end("an index").map_err(wrong)?;
+        if end - start > MAX_INDEX {
+            let what =
+                format!("expected an index of at most {MAX_INDEX} bytes, found one of {}", end - start);
+            return Err(Error::unsupported(what).at_offset(start));
+        }
+        Ok(())
     }
 
     /// The error with the file and the block, and the key it begins with.

@@ -7,11 +7,13 @@ use super::{Compression, Table, checksum};
 use crate::badger::blob::Blob;
 use crate::badger::key;
 use crate::badger::meta::Value;
+use crate::base::cursor::put_uvarint;
 use crate::base::scratch::Scratch;
 use crate::error::{Error, Result};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Made by Badger v4.5.1: `/0/t` and `/0/h/1` set at version 1, `/0/h/1` deleted at version 2.
@@ -356,6 +358,38 @@ fn blocks_with_right_checksums_and_wrong_contents_are_damage() {
 fn files_that_are_no_tables_are_damage() {
     for bytes in [&b""[..], b"x", &[0; 8], &[0; 100], &[0xff; 100], &[0; 4096]] {
         damage(open(bytes, Compression::Snappy));
+    }
+}
+
+/// A table whose index has `len` bytes, zeros but for what `end` says, so that next to nothing of it is on the disk.
+fn with_index(len: u64, right: bool) -> Blob {
+    let file = Scratch::system().file().unwrap();
+    file.set_len(len).unwrap();
+    let mut sum = checksum::Sum::new(b"", "it").unwrap();
+    let zeros = vec![0; 1 << 20];
+    (0..len).step_by(zeros.len()).for_each(|_| sum.update(&zeros));
+    let mut end = u32::try_from(len).unwrap().to_be_bytes().to_vec();
+    let mut message = Vec::new();
+    if right {
+        let said = sum.end("it").unwrap_err();
+        let found = said.what().rsplit_once(' ').unwrap().1.to_owned();
+        message.push(16);
+        put_uvarint(&mut message, u64::from_str_radix(&found, 16).unwrap());
+    }
+    end.extend_from_slice(&message);
+    end.extend_from_slice(&u32_of(message.len()).to_be_bytes());
+    file.write_all_at(&end, len).unwrap();
+    Blob::of(file, Path::new("000001.sst")).unwrap()
+}
+
+#[test]
+fn a_long_index_is_proven_before_there_is_room_for_it() {
+    for (len, right, code) in
+        [(64 << 20, false, "damaged"), (129 << 20, true, "unsupported"), (8 << 20, true, "damaged")]
+    {
+        // How much memory it takes is measured in `tests/python/test_hostile.py`.
+        let error = Table::open(with_index(len, right), Compression::None).unwrap_err();
+        assert_eq!((error.code(), error.path()), (code, Some(Path::new("000001.sst"))), "{error}");
     }
 }
 

@@ -7,6 +7,7 @@ use super::Compression;
 use super::block::Layout;
 use super::index::{BlockAt, Index};
 use super::reader::{File, MAX_BLOCK, Table};
+use crate::badger::blob::Blob;
 use crate::badger::key;
 use crate::badger::meta::Value;
 use crate::error::{Error, Result};
@@ -71,11 +72,12 @@ impl Blocks {
 
     fn read(&mut self, file: &File, offset: u64, len: usize) -> Result<Range<usize>> {
         let left = usize::try_from(file.index.start.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let wanted = if self.ahead { len.max(READ.min(left)) } else { len };
-        self.ahead = true;
+        let passing = std::mem::replace(&mut self.ahead, true);
+        let wanted = if passing { len.max(READ.min(left)) } else { len };
         self.at = offset;
         self.raw.resize(wanted, 0);
-        if let Err(error) = file.blob.read(offset, &mut self.raw) {
+        let read = if passing { Blob::read_passing } else { Blob::read };
+        if let Err(error) = read(&file.blob, offset, &mut self.raw) {
             self.raw.clear();
             return Err(error);
         }

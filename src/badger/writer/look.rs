@@ -4,7 +4,7 @@ use crate::badger::blob::Blob;
 use crate::badger::merge::{Rank, View};
 use crate::badger::table::Table;
 use crate::badger::vlog::Vlogs;
-use crate::badger::{key, manifest, registry};
+use crate::badger::{key, manifest, names, registry};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,11 +22,11 @@ pub struct Look {
 
 /// Looks at a directory that nobody else has: every index and the end of every table is read and checked, no lock is taken.
 pub fn look(dir: &Path) -> Result<Look> {
-    let path = dir.join("MANIFEST");
+    let path = names::manifest(dir);
     let bytes = std::fs::read(&path).map_err(|error| Error::from_io(error, "read it", &path))?;
     let (mut tables, mut entries): (Vec<(Rank, Table)>, u64) = (Vec::new(), 0);
     for (id, info) in manifest::read(&bytes, &path)?.tables {
-        let path = dir.join(format!("{id:06}.sst"));
+        let path = names::table(dir, id);
         let table = Table::open(Blob::at(&path)?, info.compression)?;
         if let Some((_, before)) = tables.last() {
             let (last, first) = (key::split(before.biggest())?.0, key::split(table.smallest())?.0);
@@ -42,7 +42,7 @@ pub fn look(dir: &Path) -> Result<Look> {
     }
     let mut logs = BTreeMap::new();
     for fid in 1.. {
-        let path = dir.join(format!("{fid:06}.vlog"));
+        let path = names::value_log(dir, fid);
         if !path.is_file() {
             break;
         }

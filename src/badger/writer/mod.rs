@@ -27,7 +27,7 @@ pub use look::{Look, look};
 
 use super::key;
 use super::meta::Value;
-use super::{manifest, registry};
+use super::{manifest, names, registry};
 use crate::base::durable::{Replace, write_file};
 use crate::base::progress::Progress;
 use crate::entry::{
@@ -179,7 +179,7 @@ impl Writer {
         options.progress.check()?;
         let store_id = random_id()?;
         write_file(&dir.join("KEYREGISTRY"), &registry::encode(store_id), Replace::Never)?;
-        write_file(&dir.join("MANIFEST"), &manifest::encode(&made.tables), Replace::Never)?;
+        write_file(&names::manifest(&dir), &manifest::encode(&made.tables), Replace::Never)?;
         Ok(Built {
             entries,
             bytes: made.bytes + value_bytes,

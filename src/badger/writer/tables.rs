@@ -3,6 +3,7 @@
 
 use crate::badger::manifest::TableInfo;
 use crate::badger::meta::Value;
+use crate::badger::names;
 use crate::badger::table::{Builder, BuilderOptions};
 use crate::base::durable::GrowingFile;
 use crate::error::{Error, Result};
@@ -286,7 +287,7 @@ impl Drop for Row {
 
 impl Table {
     fn open(dir: &Path, id: u64) -> Result<Self> {
-        let path = dir.join(format!("{id:06}.sst"));
+        let path = names::table(dir, id);
         let builder = Builder::new(GrowingFile::create(&path)?, BuilderOptions::default())?;
         Ok(Self { builder, id, path })
     }

@@ -3,6 +3,7 @@
 use super::Limits;
 use crate::badger::log::{HEADER, Record, put_head, put_header};
 use crate::badger::meta::Pointer;
+use crate::badger::names;
 use crate::base::checksum::crc32c;
 use crate::base::durable::GrowingFile;
 use crate::entry::{Entry, META_KEPT};
@@ -70,7 +71,7 @@ impl Values {
             Some(log) => Ok(log),
             none => {
                 self.last += 1;
-                Ok(none.insert(Log::open(&self.dir.join(format!("{:06}.vlog", self.last)))?))
+                Ok(none.insert(Log::open(&names::value_log(&self.dir, self.last))?))
             }
         }
     }

@@ -186,6 +186,15 @@ class Peer:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(PATIENCE_S)
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It does nothing while the block runs."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def finish(self) -> int:
         """Ends its standard input, at which it closes its database; its exit code."""
         assert self._process.stdin is not None

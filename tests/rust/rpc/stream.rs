@@ -41,6 +41,7 @@ async fn a_backup_arrives_as_it_was_sent() {
         outlet.chunk(pattern(3_000_001))?;
         outlet.chunk(Bytes::from_static(b"and more"))?;
         outlet.listed([&b"/0/t"[..], b"/0/m/d"].map(listed).to_vec())?;
+        outlet.left_out(7);
         outlet.end(99)
     })
     .await;
@@ -62,6 +63,7 @@ async fn a_backup_arrives_as_it_was_sent() {
         (Some(99), Some(13), Some("exact"))
     );
     assert_eq!((&end.store_id[..], end.sha256), (&b"store"[..], Sha256::digest(sent).to_vec()));
+    assert_eq!(end.left_out, 7);
 }
 
 #[tokio::test]

@@ -1,0 +1,144 @@
+"""Live snapshots on file systems that share bytes between files, that do not, and on that of a container.
+
+Each is made in a file and mounted, which needs root and a kernel that knows it; where that cannot be, the tests say why and are skipped.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import evbackup
+from interop.peers import Badger, names
+from interop.test_live import Run, model, writing
+
+# Less than what a copy must leave free: on these, nothing but shared bytes can be a snapshot.
+IMAGE = 400 << 20
+# Badger may lose values when it is closed while it collects: one of both.
+RUNS = [Run("", ("--gc", "100ms", "--hold", "400ms")), Run("", ("--hold", "400ms", "--restart", "900ms"))]
+
+
+def mount(folder: Path, *words: object) -> None:
+    """Mounts something, or skips the test with the reason why that cannot be."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    folder.mkdir()
+    done = subprocess.run(["mount", *map(str, words), folder], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount it here: {done.stderr.strip()}")
+
+
+def unmount(folder: Path) -> None:
+    subprocess.run(["umount", folder], check=True)
+
+
+@contextlib.contextmanager
+def file_system(kind: str, place: Path) -> Iterator[Path]:
+    """A new file system of this kind."""
+    make = shutil.which(f"mkfs.{kind}") or shutil.which(f"mkfs.{kind}", path="/usr/sbin:/sbin")
+    if make is None:
+        pytest.skip(f"mkfs.{kind} is missing")
+    image, folder = place / f"{kind}.image", place / kind
+    with image.open("wb") as file:
+        file.truncate(IMAGE)
+    subprocess.run([make, "-q", image], check=True, capture_output=True)
+    mount(folder, "-o", "loop", image)
+    try:
+        yield folder
+    finally:
+        unmount(folder)
+
+
+@contextlib.contextmanager
+def overlay(place: Path, lower: Path) -> Iterator[Path]:
+    """An overlay over `lower`, as a container has one over its image."""
+    folder = place / "overlay"
+    for name in ("upper", "work"):
+        (place / name).mkdir()
+    mount(folder, "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={place}/upper,workdir={place}/work")
+    try:
+        yield folder
+    finally:
+        unmount(folder)
+
+
+def take(badger: Badger, place: Path, inside: Path, run: Run, snapshots: int) -> None:
+    """Snapshots of a directory in `inside`, each held against the model."""
+    segment = place / "snapshot.badger"
+    with writing(badger, inside, run, random.Random(run.name)) as writer:
+        for _ in range(snapshots):
+            time.sleep(0.1)
+            acknowledged = writer.tally.acknowledged()
+            made = evbackup.backup(writer.folder, segment, overwrite=True)
+            assert not model(badger, [segment], acknowledged, writer.tally.begun(), made.last_version)
+        writer.count()
+    assert writer.commits > 500
+    assert writer.restarts + writer.rewrites > 0
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_where_bytes_can_be_shared_nothing_is_copied(badger: Badger, tmp_path: Path, kind: str) -> None:
+    with file_system(kind, tmp_path) as folder:
+        for number, run in enumerate(RUNS):
+            inside = folder / str(number)
+            inside.mkdir()
+            take(badger, tmp_path, inside, run, 12)
+            assert names(inside) == ["live", "tally"]
+
+
+def test_where_they_cannot_a_copy_leaves_the_node_its_room(badger: Badger, tmp_path: Path) -> None:
+    """The same directory on a file system of the same size: the control of the test above."""
+    with file_system("ext4", tmp_path) as folder:
+        badger.fill(folder / "node", "--blocks", 100)
+        with badger.serve(folder / "node"):
+            with pytest.raises(evbackup.NoSpaceError) as caught:
+                evbackup.backup(folder / "node", tmp_path / "full.badger")
+            assert caught.value.hint is not None
+            assert "the node must not run short" in caught.value.hint
+            assert "full.badger" not in names(tmp_path)
+            # Elsewhere there is room.
+            (tmp_path / "staging").mkdir()
+            made = evbackup.backup(folder / "node", tmp_path / "full.badger", staging=tmp_path / "staging")
+            assert made.tip_height == 100
+            assert names(tmp_path / "staging") == []
+        assert [name for name in names(folder) if name not in ("node", "lost+found")] == []
+
+
+def test_on_an_overlay_a_snapshot_is_a_state_that_there_was(badger: Badger, tmp_path: Path) -> None:
+    """The node has files of the layer below open for writing, and others that only this layer has."""
+    below = tmp_path / "below"
+    below.mkdir()
+    with writing(badger, below, RUNS[0], random.Random(1)) as writer:
+        time.sleep(1)
+        writer.count()
+    assert writer.commits > 100
+    with overlay(tmp_path, below) as folder:
+        take(badger, tmp_path, folder, RUNS[1], 20)
+
+
+def test_through_a_program_that_serves_files_a_running_node_is_not_read(badger: Badger, tmp_path: Path) -> None:
+    """Each side of it may have pages of its own: refused by name, unless the caller knows better or the node is stopped."""
+    served = tmp_path / "served"
+    served.mkdir()
+    if shutil.which("bindfs") is None:
+        pytest.skip("bindfs is missing")
+    done = subprocess.run(["bindfs", tmp_path, served], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount it here: {done.stderr.strip()}")
+    try:
+        badger.fill(tmp_path / "node", "--blocks", 20)
+        with pytest.raises(evbackup.UnsupportedError, match="expected a local file system, found FUSE") as caught:
+            evbackup.backup(served / "node", tmp_path / "full.badger")
+        assert caught.value.path == served / "node"
+        assert caught.value.hint is not None
+        for number, options in enumerate(({"any_file_system": True}, {"offline": True})):
+            made = evbackup.backup(served / "node", tmp_path / f"{number}.badger", **options)
+            assert made.tip_height == 20
+    finally:
+        unmount(served)
