@@ -4,12 +4,15 @@ use crate::badger::{self, Directory};
 use crate::base::progress::{Phase, Progress};
 use crate::entry::{Datastore as _, Need};
 use crate::error::Result;
+use crate::evnode::chain::{Options, Signatures};
+use crate::flow::chain::Chain;
+use crate::flow::chain_summary::{ChainInfo, ChainSummary};
 use crate::flow::checks::{self, Level};
 use crate::flow::datastore::{self, Engine, ReadOptions};
 use crate::flow::finding::{Finding, Level as Severity};
 use crate::flow::hasher::hex;
 use crate::flow::segment::Segment;
-use crate::flow::work;
+use crate::flow::{chain_check, chain_look, work};
 use crate::store::Store;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -69,6 +72,8 @@ pub struct SegmentInfo {
     pub tip_height: u64,
     /// The highest height that is whole.
     pub complete_height: u64,
+    /// What chain of blocks is in it; `None`: no keys of ev-node's, or a manifest that does not say.
+    pub chain: Option<ChainInfo>,
     /// SHA-256, as hex.
     pub sha256: Option<String>,
     /// Where it came from.
@@ -108,6 +113,8 @@ pub struct DatastoreInfo {
     pub deletes: String,
     /// The tip in it, 0 without blocks.
     pub tip_height: u64,
+    /// What chain of blocks is in it; `None`: no keys of ev-node's.
+    pub chain: Option<ChainInfo>,
     /// What was applied to it, oldest first.
     pub applied: Vec<AppliedInfo>,
 }
@@ -123,21 +130,21 @@ pub struct AppliedInfo {
     pub complete_version: u64,
 }
 
-/// Looks at `path`.
+/// Looks at `path`. `count`: counts the keys of a datastore by family, which reads all of it.
 ///
 /// ```no_run
 /// # async fn example() -> evbackup::error::Result<()> {
 /// use evbackup::{base::progress::Progress, inspect::{self, Inspected}};
 ///
-/// if let Inspected::Segment(segment) = inspect::run("full.badger".into(), Default::default(), Progress::new()).await? {
+/// if let Inspected::Segment(segment) = inspect::run("full.badger".into(), true, Default::default(), Progress::new()).await? {
 ///     println!("{} entries up to version {}", segment.entries, segment.last_version);
 /// }
 /// # Ok(()) }
 /// ```
-pub async fn run(path: PathBuf, reading: ReadOptions, progress: Progress) -> Result<Inspected> {
+pub async fn run(path: PathBuf, count: bool, reading: ReadOptions, progress: Progress) -> Result<Inspected> {
     work::blocking(progress, move |progress| {
         if path.is_dir() {
-            Ok(Inspected::Datastore(Box::new(datastore_info(&path, &reading, progress)?)))
+            Ok(Inspected::Datastore(Box::new(datastore_info(&path, count, &reading, progress)?)))
         } else {
             Ok(Inspected::Segment(Box::new(segment_info(&path, progress)?)))
         }
@@ -145,15 +152,24 @@ pub async fn run(path: PathBuf, reading: ReadOptions, progress: Progress) -> Res
     .await
 }
 
+/// Memory for sorting where a segment without a manifest does not keep its order.
+const SORT_MEMORY: usize = 64 << 20;
+
 fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
     let mut segment = Segment::open(path)?;
     progress.begin(Phase::Verifying, segment.bytes());
-    let level = if segment.manifest().is_some() { None } else { Some(Level::Full) };
-    let findings = match level {
-        Some(level) => checks::segment(&mut segment, level, false, progress)?,
-        None => Vec::new(),
+    let mut findings = Vec::new();
+    let chain = match segment.manifest() {
+        Some(manifest) => ChainInfo::of_manifest(manifest),
+        None => {
+            findings = checks::segment(&mut segment, Level::Full, false, progress)?;
+            findings.retain(|finding| finding.level == Severity::Error);
+            if findings.is_empty() && segment.has_blocks() { read_chain(path, progress)? } else { None }
+        }
     };
-    let findings = findings.into_iter().filter(|finding| finding.level == Severity::Error).collect();
+    let read = chain.as_ref().filter(|_| segment.manifest().is_none());
+    let height = |of: fn(&ChainInfo) -> Option<u64>| read.and_then(of).unwrap_or_default();
+    let (tip_height, complete_height) = (height(|info| info.tip), height(|info| info.complete_height));
     let manifest = segment.manifest();
     let tally = segment.tally();
     let of_tally = |count: fn(&crate::format::Tally) -> u64| tally.map_or(0, count);
@@ -181,8 +197,9 @@ fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
         deletes: segment.deletes().name(),
         listed: manifest.map_or(0, |manifest| manifest.listed),
         announced_height: manifest.map_or(0, |manifest| manifest.announced_height),
-        tip_height: manifest.map_or(0, |manifest| manifest.tip_height),
-        complete_height: manifest.map_or(0, |manifest| manifest.complete_height),
+        tip_height: manifest.map_or(tip_height, |manifest| manifest.tip_height),
+        complete_height: manifest.map_or(complete_height, |manifest| manifest.complete_height),
+        chain,
         sha256: manifest.map(|manifest| manifest.sha256.clone()),
         source: manifest.map(|manifest| manifest.source.clone()),
         started_at: manifest.map(|manifest| manifest.started_at.clone()),
@@ -192,12 +209,26 @@ fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
     })
 }
 
-/// What the datastore at `path` says of itself.
-pub fn datastore_info(path: &Path, reading: &ReadOptions, progress: &Progress) -> Result<DatastoreInfo> {
+/// What chain is in a segment of which no manifest tells.
+fn read_chain(path: &Path, progress: &Progress) -> Result<Option<ChainInfo>> {
+    let chain = Chain::open(&[path.to_owned()], None)?;
+    let options = Options { signatures: Signatures::Unverified, ..Options::default() };
+    let report = chain_check::report(&chain, 1, options, SORT_MEMORY, progress)?;
+    Ok(Some(ChainSummary::from(&report).info))
+}
+
+/// What the datastore at `path` says of itself; `count` as for [`run`].
+pub fn datastore_info(
+    path: &Path,
+    count: bool,
+    reading: &ReadOptions,
+    progress: &Progress,
+) -> Result<DatastoreInfo> {
     if datastore::expect(path)? == Engine::Badger {
-        return directory_info(path, reading, progress);
+        return directory_info(path, count, reading, progress);
     }
     let store = Store::open(path)?;
+    let chain = chain_look::of_datastore(&store, count, progress)?;
     let about = store.about().clone();
     let tip_height = store.snapshot()?.tip()?;
     let applied = about.applied.iter().map(|applied| AppliedInfo {
@@ -217,12 +248,20 @@ pub fn datastore_info(path: &Path, reading: &ReadOptions, progress: &Progress) -
         tables: None,
         deletes: about.deletes.clone(),
         tip_height,
+        chain,
         applied: applied.collect(),
     })
 }
 
-fn directory_info(path: &Path, reading: &ReadOptions, progress: &Progress) -> Result<DatastoreInfo> {
+fn directory_info(
+    path: &Path,
+    count: bool,
+    reading: &ReadOptions,
+    progress: &Progress,
+) -> Result<DatastoreInfo> {
     let directory = Directory::open(path, reading.clone())?;
+    // Of a running node's directory that would copy everything.
+    let chain = chain_look::of_datastore(&directory, count && reading.offline, progress)?;
     let snapshot = directory.snapshot_for(&Need::keys(Vec::new()), progress)?;
     let counts = badger::count(path, progress)?;
     Ok(DatastoreInfo {
@@ -237,6 +276,7 @@ fn directory_info(path: &Path, reading: &ReadOptions, progress: &Progress) -> Re
         tables: Some(counts.tables),
         deletes: snapshot.deletes().to_owned(),
         tip_height: snapshot.tip()?,
+        chain,
         applied: Vec::new(),
     })
 }

@@ -1,37 +1,51 @@
-//! Prove segments without restoring them: the reading half of a restore, with checkers in the place of a sink.
+//! Prove segments and datastores without restoring them: the reading half of a restore, with checkers in the place of a sink.
 
-use crate::badger::{self, Damage, Part};
-use crate::base::progress::{Phase, Progress};
+mod datastore;
+mod segments;
+
+use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::entry::{Need, Source};
 use crate::error::{Error, Kind, Result};
-use crate::flow::chain::Chain;
-use crate::flow::checks;
+pub use crate::evnode::chain::Signatures;
+use crate::evnode::chain::{self, ExecutionLayer};
+use crate::flow::chain_check::{self, genesis, hash};
+pub use crate::flow::chain_summary::ChainSummary;
 pub use crate::flow::checks::Level;
-use crate::flow::datastore::{self, Engine, ReadOptions};
 pub use crate::flow::finding::{Finding, Level as Severity};
 use crate::flow::work;
-use crate::repo::manifest::Deletes;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// How much memory sorting may take where a segment does not keep its order.
-const SORT_MEMORY: usize = 64 << 20;
-/// Most findings in one directory: what is all rubbish need not say so a million times.
-const MAX_FINDINGS: usize = 10_000;
 
 /// What to check, and how far.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The segments, in any order; or a single Badger directory that no node has open.
+    /// The segments, in any order; or a single datastore: a store, or a Badger directory that no node has open.
     pub paths: Vec<PathBuf>,
     /// How much is checked.
     pub level: Level,
     /// Check the blocks too; `None`: when ev-node's keys are found.
     pub chain: Option<bool>,
-    /// A height and a hash that the links must lead to.
+    /// A height and the hash, as hex, of the header that the operator knows to be there: the links lead down to it.
     pub trusted: Option<(u64, String)>,
+    /// The chain's `genesis.json`.
+    pub genesis: Option<PathBuf>,
+    /// The chain has switched away from a based sequencer, which may have broken the link of headers once.
+    pub was_based: bool,
+    /// What is known of signatures.
+    pub signatures: Signatures,
+    /// What the execution layer says of one block.
+    pub execution_layer: Option<El>,
+}
+
+/// One block of the execution layer.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct El {
+    /// Its number.
+    pub height: u64,
+    /// Its Unix seconds.
+    pub timestamp: Option<u64>,
+    /// The state root after it, 64 hex digits, with or without 0x.
+    pub state_root: Option<String>,
 }
 
 /// What was checked and what was found.
@@ -61,8 +75,32 @@ pub struct Report {
     pub complete_height: u64,
     /// How sure the deletes are.
     pub deletes: &'static str,
+    /// What came of the blocks; `None` when they were not checked.
+    pub chain: Option<ChainSummary>,
     /// Seconds it took.
     pub elapsed_s: f64,
+}
+
+impl Report {
+    /// Takes what came of the blocks in `file`, if they are all in one: the heights are now proven, no longer claimed.
+    fn take_chain(&mut self, report: &chain::ChainReport, file: Option<&Path>) {
+        let findings = chain_check::findings(report).into_iter();
+        self.findings.extend(findings.map(|finding| match file {
+            Some(file) => finding.in_file(file),
+            None => finding,
+        }));
+        if report.tip.is_some() || report.blocks > 0 {
+            self.tip_height = report.tip.unwrap_or(self.tip_height);
+            self.complete_height = report.complete_height.unwrap_or_default();
+        }
+        self.chain = Some(report.into());
+    }
+
+    fn judge(mut self, progress: &Progress) -> Self {
+        self.ok = self.findings.iter().all(|finding| finding.level < Severity::Error);
+        self.elapsed_s = progress.state().elapsed_s;
+        self
+    }
 }
 
 /// Checks segments; see [`Options`]. What is wrong with them is in the report, an error only what kept them from being read.
@@ -84,153 +122,68 @@ fn check(options: &Options, progress: &Progress) -> Result<Report> {
     if options.paths.is_empty() {
         return Err(Error::invalid("expected at least one segment, found none"));
     }
-    if options.chain == Some(true) || options.trusted.is_some() {
-        return Err(Error::unsupported("cannot check blocks yet").with_hint("leave chain and trusted out"));
-    }
+    let rules = Rules::of(options)?;
     if let [path] = options.paths.as_slice()
         && path.is_dir()
     {
-        return directory(options, path, progress);
+        return datastore::check(path, options.level, &rules, progress);
     }
-    let mut chain = Chain::open(&options.paths, None)?;
-    progress.begin(Phase::Verifying, chain.bytes());
-    let mut findings = chain.findings().to_vec();
-    findings.extend(chain.check(options.level, true, progress)?);
-    for segment in chain.segments() {
-        findings.extend(checks::keys(segment, options.level)?);
-    }
-    let whole = findings.iter().all(|finding| finding.level < Severity::Error);
-    if options.level == Level::Full && whole && needs_merge(&chain) {
-        findings.extend(merged(&chain, progress)?);
-    }
-    Ok(report(options, &chain, findings, progress))
+    segments::check(options, &rules, progress)
 }
 
-/// Everything that is wrong with a Badger directory.
-fn directory(options: &Options, path: &Path, progress: &Progress) -> Result<Report> {
-    if datastore::expect(path)? != Engine::Badger {
-        return Err(Error::unsupported("cannot check a store yet")
-            .at_path(path)
-            .with_hint("take its digest, which reads all of it: evbackup digest"));
-    }
-    progress.begin(Phase::Verifying, 0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let mut findings = Vec::new();
-    let mut more = 0u64;
-    let checked = badger::check(path, now, &Scratch::system(), progress, &mut |damage| {
-        if findings.len() < MAX_FINDINGS {
-            findings.push(finding(&damage));
-        } else {
-            more += 1;
-        }
-    })?;
-    if more > 0 {
-        findings.push(
-            Finding::damage("more", format!("expected no more damage, found {more} times more"))
-                .in_file(path),
-        );
-    }
-    if checked.dropped > 0 {
-        let text = format!(
-            "{} superseded versions whose values are gone: normal where a node collects garbage",
-            checked.dropped
-        );
-        findings.push(Finding::info("dropped", text).in_file(path));
-    }
-    let ok = findings.iter().all(|finding| finding.level < Severity::Error);
-    let tip_height = if ok { tip(path, progress)? } else { 0 };
-    Ok(Report {
-        ok,
-        level: options.level,
-        findings,
-        segments: Vec::new(),
-        bytes: checked.bytes,
-        entries: Some(checked.entries),
-        last_version: checked.max_version,
-        complete_version: Some(checked.max_version).filter(|_| ok),
-        announced_height: tip_height,
-        tip_height,
-        complete_height: tip_height,
-        deletes: Deletes::Exact.name(),
-        elapsed_s: progress.state().elapsed_s,
-    })
+/// Which blocks are held against what.
+struct Rules {
+    /// Whether the blocks are checked; `None`: when there are any.
+    wanted: Option<bool>,
+    /// Something is given that they are held against.
+    given: bool,
+    options: chain::Options,
 }
 
-fn tip(path: &Path, progress: &Progress) -> Result<u64> {
-    let reading = ReadOptions { offline: true, ..ReadOptions::default() };
-    let datastore = datastore::open(path, &reading)?;
-    datastore.snapshot_for(&Need::keys(Vec::new()), progress)?.tip()
-}
-
-fn finding(damage: &Damage) -> Finding {
-    let code = match damage.part {
-        Part::Registry => "badger-registry",
-        Part::Manifest => "badger-manifest",
-        Part::Table => "badger-table",
-        Part::Level => "badger-level",
-        Part::Log => "badger-log",
-        Part::ValueLog => "badger-value-log",
-        Part::Value => "badger-value",
-    };
-    let mut finding = Finding::from_error(code, &damage.error);
-    if damage.harmless {
-        finding.level = Severity::Info;
-    }
-    match &damage.key {
-        Some(key) => finding.with_key(key),
-        None => finding,
-    }
-}
-
-/// A single segment whose runs make one sorted reading has been checked as it was read; anything else shows reused versions only
-/// where its parts meet.
-fn needs_merge(chain: &Chain) -> bool {
-    chain.segments().len() > 1
-        || chain.segments().iter().any(|segment| segment.tally().is_none_or(|tally| !tally.is_one_reading()))
-}
-
-fn merged(chain: &Chain, progress: &Progress) -> Result<Option<Finding>> {
-    progress.begin(Phase::Verifying, chain.bytes());
-    let read = || -> Result<()> {
-        let mut source = chain.source(&Scratch::system(), SORT_MEMORY, progress)?;
-        let mut passed = 0;
-        while source.advance()? {
-            let entry = source.entry();
-            passed += (entry.key.len() + entry.value.len()) as u64;
-            if passed >= 1 << 20 {
-                progress.check()?;
-                progress.add(passed, 0);
-                passed = 0;
+impl Rules {
+    fn of(options: &Options) -> Result<Self> {
+        let El { height, timestamp, state_root } = options.execution_layer.clone().unwrap_or_default();
+        let execution_layer = match &options.execution_layer {
+            None => None,
+            Some(_) => {
+                let state_root = state_root.map(|root| hash("a state root", &root)).transpose()?;
+                Some(ExecutionLayer { height, timestamp, state_root })
             }
+        };
+        let trusted = options.trusted.as_ref();
+        let trusted = trusted.map(|(height, hex)| Ok::<_, Error>((*height, hash("a trusted hash", hex)?)));
+        let rules = chain::Options {
+            was_based: options.was_based,
+            signatures: options.signatures,
+            genesis: options.genesis.as_deref().map(genesis).transpose()?,
+            execution_layer,
+            trusted: trusted.transpose()?,
+            scratch: Some(Scratch::system()),
+            ..chain::Options::default()
+        };
+        let given = rules.genesis.is_some() || rules.execution_layer.is_some() || rules.trusted.is_some();
+        let asked = given || options.chain == Some(true);
+        if asked && (options.chain == Some(false) || options.level == Level::Quick) {
+            return Err(Error::invalid(
+                "expected level \"full\" and the blocks, which genesis, trusted and the execution layer are held against, found them left out",
+            ));
         }
-        Ok(())
-    };
-    match read() {
-        Ok(()) => Ok(None),
-        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Mismatch) => {
-            let code = if error.kind() == Kind::Mismatch { "reused" } else { "order" };
-            Ok(Some(Finding::from_error(code, &error)))
-        }
-        Err(error) => Err(error),
+        let wanted = if options.level == Level::Quick { Some(false) } else { options.chain };
+        Ok(Self { wanted, given, options: rules })
     }
-}
 
-fn report(options: &Options, chain: &Chain, findings: Vec<Finding>, progress: &Progress) -> Report {
-    let tallies = chain.segments().iter().map(|segment| segment.tally().map(crate::format::Tally::entries));
-    let newest = chain.newest();
-    Report {
-        ok: findings.iter().all(|finding| finding.level < Severity::Error),
-        level: options.level,
-        findings,
-        segments: chain.segments().iter().map(|segment| segment.path().to_owned()).collect(),
-        bytes: chain.bytes(),
-        entries: tallies.sum(),
-        last_version: chain.last_version(),
-        complete_version: chain.complete_version(),
-        announced_height: newest.map_or(0, |manifest| manifest.announced_height),
-        tip_height: newest.map_or(0, |manifest| manifest.tip_height),
-        complete_height: newest.map_or(0, |manifest| manifest.complete_height),
-        deletes: chain.deletes().name(),
-        elapsed_s: progress.state().elapsed_s,
+    fn are_wanted(&self) -> bool {
+        self.wanted != Some(false)
+    }
+
+    /// The one finding where there are no blocks to check.
+    fn no_chain(&self) -> Option<Finding> {
+        let text = "expected ev-node's keys, found none: there is no chain to check";
+        let level = match self.wanted {
+            _ if self.given => Severity::Error,
+            Some(true) => Severity::Warning,
+            _ => Severity::Info,
+        };
+        self.are_wanted().then(|| Finding::new(level, "no-chain", Kind::Mismatch, text))
     }
 }

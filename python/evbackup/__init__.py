@@ -12,6 +12,7 @@ Every verb has an `…_async` twin. Failures are the classes of `evbackup.errors
 from ._align import align, align_async
 from ._backup import backup, backup_async
 from ._blocks import Block, Blocks, Data, Header, State
+from ._chain import ChainInfo, ChainReport, FamilyCount, Mark, RuleCount
 from ._evbackup import __version__
 from ._progress import Progress
 from ._restore import apply, apply_async, restore, restore_async
@@ -56,6 +57,8 @@ __all__ = [
     "Block",
     "Blocks",
     "Change",
+    "ChainInfo",
+    "ChainReport",
     "DamagedError",
     "Data",
     "Datastore",
@@ -64,12 +67,14 @@ __all__ = [
     "Entry",
     "EvbackupError",
     "ExistsError",
+    "FamilyCount",
     "Finding",
     "Header",
     "IncompleteError",
     "InvalidArgument",
     "IoError",
     "LockedError",
+    "Mark",
     "MismatchError",
     "MissingError",
     "NoSpaceError",
@@ -77,6 +82,7 @@ __all__ = [
     "Report",
     "Restored",
     "Result",
+    "RuleCount",
     "Segment",
     "Server",
     "State",

@@ -180,7 +180,7 @@ def check(
 def _tip(datastore: str) -> int:
     from ._verify import inspect  # noqa: PLC0415
 
-    return inspect(datastore).tip_height
+    return inspect(datastore, count=False).tip_height
 
 
 def _segments_of(folder: str) -> list[str]:

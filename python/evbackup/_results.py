@@ -1,93 +1,19 @@
-"""What the verbs return: frozen, comparable, picklable, with a short `repr`, a table in a notebook and a dict of JSON types."""
+"""What the verbs return."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from .errors import DamagedError
+from ._chain import ChainInfo, ChainReport
+from ._result import Result, count_of, size
+from .errors import DamagedError, EvbackupError, MismatchError
 
-R = TypeVar("R", bound="Result")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def size(count: float) -> str:
-    """A number of bytes for people: `1.5 GB`."""
-    unit = 0
-    while count >= 999.5 and unit < len(UNITS) - 1:  # noqa: PLR2004  # the last that rounds to three digits
-        count /= 1000
-        unit += 1
-    return f"{count:.0f} {UNITS[unit]}" if unit == 0 else f"{count:.3g} {UNITS[unit]}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def plain(value: object) -> Any:
-    """A value as JSON types."""
-    if isinstance(value, Result):
-        return value.as_dict()
-    if isinstance(value, tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value) if isinstance(value, os.PathLike) else value
-
-
-@dataclass(frozen=True, repr=False)
-class Result:
-    """The parent of all results."""
-
-    # Fields that hold a path, and fields that hold results.
-    _paths: ClassVar[frozenset[str]] = frozenset()
-    _nested: ClassVar[Mapping[str, type[Result]]] = {}
-
-    @classmethod
-    def _of(cls: type[R], values: Mapping[str, Any]) -> R:
-        """Makes the result from what the native module gives: lists become tuples, some texts paths."""
-
-        def typed(name: str, value: Any) -> Any:
-            if value is None:
-                return None
-            if name in cls._paths:
-                return tuple(map(Path, value)) if isinstance(value, list) else Path(value)
-            if nested := cls._nested.get(name):
-                return tuple(map(nested._of, value)) if isinstance(value, list) else nested._of(value)
-            return tuple(value) if isinstance(value, list) else value
-
-        return cls(**{name: typed(name, value) for name, value in values.items()})
-
-    def as_dict(self) -> dict[str, Any]:
-        """The result as JSON types; its fields are a contract: more may come, none goes."""
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
-
-    def _short(self) -> str:
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._short()}>"
-
-    def _repr_html_(self) -> str:
-        from html import escape  # noqa: PLC0415  # costs import time; only notebooks come here
-
-        def cell(value: object) -> str:
-            if isinstance(value, tuple):
-                return "<br>".join(cell(item) for item in value)
-            return escape("" if value is None else repr(value) if isinstance(value, Result) else str(value))
-
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{field.name}</th><td style='text-align:left'>"
-            f"{cell(getattr(self, field.name))}</td></tr>"
-            for field in fields(self)
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+__all__ = ["Result", "size"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,6 +80,9 @@ class Finding(Result):
         key: The entry's key as hex, or None.
         height: The block, or None.
         hint: What to do next, or None.
+        until: The last block where it is about several, or None.
+        rule: The number of the chain's rule that is broken, or None.
+        kind: Which error it is: `"damaged"`, `"mismatch"`, `"missing"` or `"unsupported"`.
     """
 
     level: str
@@ -164,6 +93,9 @@ class Finding(Result):
     key: str | None = None
     height: int | None = None
     hint: str | None = None
+    until: int | None = None
+    rule: int | None = None
+    kind: str = "damaged"
 
     _paths = frozenset({"file"})
 
@@ -194,6 +126,7 @@ class Report(Result):
         complete_height: The highest height that is whole.
         deletes: `"exact"`, `"derived"` or `"unknown"`.
         elapsed_s: Seconds it took.
+        chain: What came of the blocks; None where they were not checked.
     """
 
     ok: bool
@@ -209,9 +142,10 @@ class Report(Result):
     complete_height: int
     deletes: str
     elapsed_s: float
+    chain: ChainReport | None = None
 
     _paths = frozenset({"segments"})
-    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding}
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding, "chain": ChainReport}
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -234,23 +168,27 @@ class Report(Result):
 
         Raises:
             DamagedError: There are errors; its path and offset are those of the first.
+            MismatchError: All of them say that two things do not belong together, such as the chain and the genesis.
         """
         bad = self.errors + (self.warnings if strict else ())
         if bad:
             more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
             first = bad[0]
             hint = first.hint or "look at .findings for all of them"
-            raise DamagedError(f"{first}{more}", hint=hint, path=first.file, offset=first.offset)
+            foreign = all(finding.kind == MismatchError.code for finding in bad)
+            cls: type[EvbackupError] = MismatchError if foreign else DamagedError
+            raise cls(f"{first}{more}", hint=hint, path=first.file, offset=first.offset)
         return self
 
     def __bool__(self) -> bool:
         raise TypeError("a report is neither true nor false: use .ok or .raise_for_findings()")
 
     def _short(self) -> str:
-        state = "ok" if self.ok else _count(len(self.errors), "error")
-        warned = f", {_count(len(self.warnings), 'warning')}" if self.warnings else ""
+        state = "ok" if self.ok else count_of(len(self.errors), "error")
+        warned = f", {count_of(len(self.warnings), 'warning')}" if self.warnings else ""
         entries = "" if self.entries is None else f", {self.entries:,} entries"
-        return f"{state}{warned}: {_count(len(self.segments), 'segment')}, {size(self.bytes)}{entries}"
+        what = count_of(len(self.segments), "segment") if self.segments else "datastore"
+        return f"{state}{warned}: {what}, {size(self.bytes)}{entries}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -424,6 +362,7 @@ class Segment(Result):
         announced_height: The tip when the backup began.
         tip_height: The tip inside it.
         complete_height: The highest height that is whole in it.
+        chain: What chain of blocks is in it; None: no keys of ev-node's, or a manifest that does not say.
         sha256: Of its bytes, as the manifest says, or None.
         source: Where it came from, or None.
         started_at: When the backup began, RFC 3339, or None.
@@ -453,6 +392,7 @@ class Segment(Result):
     announced_height: int
     tip_height: int
     complete_height: int
+    chain: ChainInfo | None
     sha256: str | None
     source: str | None
     started_at: str | None
@@ -461,7 +401,7 @@ class Segment(Result):
     findings: tuple[Finding, ...]
 
     _paths = frozenset({"path"})
-    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding}
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding, "chain": ChainInfo}
 
     def _short(self) -> str:
         return f"{self.kind} {self.path}: {size(self.bytes)}, {self.entries:,} entries, height {self.complete_height:,}"
@@ -501,6 +441,7 @@ class DatastoreInfo(Result):
         tables: Tables that a Badger directory lists; None for a store.
         deletes: `"exact"`, `"derived"` or `"unknown"`.
         tip_height: The tip in it.
+        chain: What chain of blocks is in it; None: no keys of ev-node's.
         applied: What was applied to it, oldest first.
     """
 
@@ -515,10 +456,11 @@ class DatastoreInfo(Result):
     tables: int | None
     deletes: str
     tip_height: int
+    chain: ChainInfo | None
     applied: tuple[AppliedSegment, ...]
 
     _paths = frozenset({"path"})
-    _nested: ClassVar[Mapping[str, type[Result]]] = {"applied": AppliedSegment}
+    _nested: ClassVar[Mapping[str, type[Result]]] = {"applied": AppliedSegment, "chain": ChainInfo}
 
     def _short(self) -> str:
         return f"{self.path} ({self.engine}): {self.entries:,} entries, version {self.pinned_version:,}, height {self.tip_height:,}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from . import _evbackup
 from ._job import wait, wait_async
@@ -13,6 +13,8 @@ from ._types import Paths, StrPath, paths_of, reading_of
 if TYPE_CHECKING:
     from ._progress import ProgressOption
 
+Signatures: TypeAlias = Literal["required", "optional", "other-payload", "unverified"]
+
 
 def verify(
     paths: Paths,
@@ -20,17 +22,31 @@ def verify(
     level: Literal["quick", "full"] = "full",
     chain: bool | None = None,
     trusted: tuple[int, str] | None = None,
+    genesis: StrPath | None = None,
+    signatures: Signatures = "required",
+    was_based: bool = False,
+    el_height: int | None = None,
+    el_timestamp: int | None = None,
+    el_state_root: str | None = None,
     progress: ProgressOption = None,
 ) -> Report:
-    """Proves a segment or a chain of segments without restoring it, or a Badger directory whose node is stopped.
+    """Proves a segment, a chain of segments or a datastore without restoring it, and the blocks in it.
 
     Reads to the end and collects; only what cannot be read at all is raised.
 
     Args:
-        paths: A segment or several; together they are checked as a chain. Or a Badger directory.
-        level: `"quick"` (manifest, sizes, frames, checksums) or `"full"` (also digests, every entry, order, the chain).
+        paths: A segment or several; together they are checked as a chain. Or a datastore: a store, or a Badger directory whose
+            node is stopped.
+        level: `"quick"` (manifest, sizes, frames, checksums) or `"full"` (also digests, every entry, order, the chain, the blocks).
         chain: Check the blocks, too; None: when ev-node's keys are found.
-        trusted: A height and the hash, as hex, that the block at that height must have.
+        trusted: A height and the hash, as hex, of the header that the block at that height must have; the links lead down to it.
+        genesis: The chain's `genesis.json`.
+        signatures: `"required"`; `"optional"` for a based sequencer, whose blocks have none; `"other-payload"` for an app that signs
+            bytes of its own, which cannot be verified; `"unverified"`: they must be there and are not verified, which is quicker.
+        was_based: The chain has switched away from a based sequencer, which may have broken the link of headers once.
+        el_height: A block of the execution layer, whose values follow.
+        el_timestamp: Its time in Unix seconds.
+        el_state_root: The state root after it, as hex.
         progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
 
     Returns:
@@ -44,7 +60,19 @@ def verify(
     Example:
         >>> evbackup.verify(["full.badger", "inc1.badger"]).raise_for_findings()  # doctest: +SKIP
     """
-    return Report._of(wait(_evbackup.verify(paths_of(paths), level, chain, trusted), progress))
+    options = _options(
+        paths,
+        genesis,
+        level=level,
+        chain=chain,
+        trusted=trusted,
+        signatures=signatures,
+        was_based=was_based,
+        el_height=el_height,
+        el_timestamp=el_timestamp,
+        el_state_root=el_state_root,
+    )
+    return Report._of(wait(_evbackup.verify(options), progress))
 
 
 async def verify_async(
@@ -53,24 +81,48 @@ async def verify_async(
     level: Literal["quick", "full"] = "full",
     chain: bool | None = None,
     trusted: tuple[int, str] | None = None,
+    genesis: StrPath | None = None,
+    signatures: Signatures = "required",
+    was_based: bool = False,
+    el_height: int | None = None,
+    el_timestamp: int | None = None,
+    el_state_root: str | None = None,
     progress: ProgressOption = None,
 ) -> Report:
     """`verify` for asyncio: same arguments, same result."""
-    return Report._of(await wait_async(_evbackup.verify(paths_of(paths), level, chain, trusted), progress))
+    options = _options(
+        paths,
+        genesis,
+        level=level,
+        chain=chain,
+        trusted=trusted,
+        signatures=signatures,
+        was_based=was_based,
+        el_height=el_height,
+        el_timestamp=el_timestamp,
+        el_state_root=el_state_root,
+    )
+    return Report._of(await wait_async(_evbackup.verify(options), progress))
+
+
+def _options(paths: Paths, genesis: StrPath | None, **plain: object) -> dict[str, Any]:
+    return {"paths": paths_of(paths), "genesis": None if genesis is None else os.fspath(genesis), **plain}
 
 
 def inspect(
     path: StrPath,
     *,
+    count: bool = True,
     offline: bool = False,
     staging: StrPath | None = None,
     any_file_system: bool = False,
     max_rate: int | None = None,
 ) -> Segment | DatastoreInfo:
-    """Says what a segment or a datastore is, from its manifest and its first bytes.
+    """Says what a segment or a datastore is, and what chain of blocks is in it; nothing is proven by it.
 
     Args:
         path: A segment, or the directory of a datastore.
+        count: Count the keys of a datastore by family, which reads all of it; not of a running node's directory.
         offline: The node is stopped: its lock is held meanwhile, and nothing is copied. For Badger directories, as the next two.
         staging: Where to copy what a running node may take away; None: beside the directory.
         any_file_system: Read a running node's directory even where the file system may not show what the node writes.
@@ -90,12 +142,13 @@ def inspect(
         1042
     """
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
-    return _inspected(wait(_evbackup.inspect(os.fspath(path), reading)))
+    return _inspected(wait(_evbackup.inspect(os.fspath(path), count, reading)))
 
 
 async def inspect_async(
     path: StrPath,
     *,
+    count: bool = True,
     offline: bool = False,
     staging: StrPath | None = None,
     any_file_system: bool = False,
@@ -103,7 +156,7 @@ async def inspect_async(
 ) -> Segment | DatastoreInfo:
     """`inspect` for asyncio: same arguments, same result."""
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
-    return _inspected(await wait_async(_evbackup.inspect(os.fspath(path), reading)))
+    return _inspected(await wait_async(_evbackup.inspect(os.fspath(path), count, reading)))
 
 
 def _inspected(found: dict[str, Any]) -> Segment | DatastoreInfo:

@@ -335,6 +335,18 @@ def _header(text: str) -> tuple[str, str]:
 )
 @click.option("--chain/--no-chain", default=None, help="Check the blocks, too; else when ev-node's keys are found.")
 @click.option("--trusted", type=_params.Trusted(), help="The hash that the block at a height must have.")
+@click.option("--genesis", type=click.Path(dir_okay=False), help="The chain's genesis.json.")
+@click.option(
+    "--signatures",
+    type=click.Choice(["required", "optional", "other-payload", "unverified"]),
+    default="required",
+    show_default=True,
+    help="Of blocks: a based sequencer's are optional; an app may sign another payload, which cannot be verified.",
+)
+@click.option("--was-based", is_flag=True, help="The chain has switched away from a based sequencer.")
+@click.option("--el-height", type=click.IntRange(min=0), help="A block of the execution layer, to compare with.")
+@click.option("--el-timestamp", type=click.IntRange(min=0), help="Its Unix seconds.")
+@click.option("--el-state-root", metavar="HEX", help="The state root after it.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @_quiet
 @_json
@@ -343,14 +355,32 @@ def verify(
     level: Any,
     chain: bool | None,
     trusted: tuple[int, str] | None,
+    genesis: str | None,
+    signatures: Any,
+    was_based: bool,
+    el_height: int | None,
+    el_timestamp: int | None,
+    el_state_root: str | None,
     strict: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Prove a segment or a chain of SEGMENTS; exits with 20 when something is wrong."""
+    """Prove a chain of SEGMENTS, or a datastore, and the blocks in it; exits with 20 when something is wrong."""
     from . import _verify  # noqa: PLC0415
 
-    report = _verify.verify(segments, level=level, chain=chain, trusted=trusted, progress=not quiet)
+    report = _verify.verify(
+        segments,
+        level=level,
+        chain=chain,
+        trusted=trusted,
+        genesis=genesis,
+        signatures=signatures,
+        was_based=was_based,
+        el_height=el_height,
+        el_timestamp=el_timestamp,
+        el_state_root=el_state_root,
+        progress=not quiet,
+    )
     _verb.note(report)
     if as_json:
         click.echo(json.dumps({**_verb.run_id(), **report.as_dict()}))
@@ -360,6 +390,8 @@ def verify(
             if finding.hint:
                 click.echo(f"hint: {finding.hint}")
         click.echo(report._short())
+        if report.chain is not None:
+            click.echo(f"chain {report.chain._short()}")
     try:
         report.raise_for_findings(strict=strict)
     except EvbackupError as error:
@@ -510,6 +542,12 @@ def align(
 @_home
 @_database
 @_reading
+@click.option(
+    "--count/--no-count",
+    default=True,
+    show_default=True,
+    help="Count the keys of a datastore by family, which reads all of it.",
+)
 @click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_json
 def inspect(
@@ -519,6 +557,7 @@ def inspect(
     offline: bool,
     staging: str | None,
     any_file_system: bool,
+    count: bool,
     max_rate: int | None,
     as_json: bool,
 ) -> None:
@@ -527,6 +566,7 @@ def inspect(
 
     found = _verify.inspect(
         _datastore(path, home, database, "PATH"),
+        count=count,
         offline=offline,
         staging=staging,
         any_file_system=any_file_system,

@@ -3,12 +3,13 @@
 use super::session::Question;
 use super::{Options, Origin};
 use crate::error::{Error, Result};
+use crate::evnode::generation::Generation;
 use crate::evnode::key;
 use crate::flow::gone::Standing;
 use crate::flow::hasher::hex;
 use crate::flow::increment::Base;
 use crate::flow::intake::Recorded;
-use crate::repo::manifest::{Deletes, FORMAT, IndexBlock, Keys, Kind, Manifest, Parent, Piece, Run};
+use crate::repo::manifest::{Blocks, Deletes, FORMAT, IndexBlock, Keys, Kind, Manifest, Parent, Piece, Run};
 use crate::rpc::{Announced, Final};
 use std::path::Path;
 
@@ -41,6 +42,7 @@ struct Complete {
 pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
     let tally = facts.recorded.watch.tally();
     let complete = complete(facts);
+    let (chain_id, blocks) = chain(facts, complete.height);
     let layout = tally.layout();
     let increment = facts.base.is_some() || facts.question.since > 0;
     let deletes = deletes(facts, increment);
@@ -95,7 +97,7 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         exact: facts.question.exact,
         listed: facts.keys.as_ref().map_or(0, |keys| keys.entries),
         lacks: Vec::new(),
-        chain_id: None,
+        chain_id,
         announced_height: facts.announced.current_height,
         tip_height: tip(facts),
         complete_height: complete.height,
@@ -113,12 +115,34 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         elapsed_s: facts.elapsed_s,
         tool: concat!("evbackup ", env!("CARGO_PKG_VERSION")).to_owned(),
         run_id: facts.options.run_id.clone().map_or_else(run_id, Ok)?,
-        notes: notes(facts, deletes),
+        notes: notes(facts, deletes, blocks.as_ref()),
+        blocks,
         keys: facts.keys.clone(),
         runs,
         index: index.collect(),
         pieces,
     })
+}
+
+/// What chain it is. What an increment does not say, its base does.
+fn chain(facts: &Facts<'_>, complete: u64) -> (Option<String>, Option<Blocks>) {
+    let base = facts.base.map(|base| &base.manifest);
+    let known = base.and_then(|base| base.blocks.clone()).unwrap_or_default();
+    let base_id = base.and_then(|base| base.chain_id.clone());
+    let Some(found) = facts.recorded.watch.chain(complete) else {
+        let nothing_new = Blocks { marks: Vec::new(), families: Vec::new(), ..known };
+        return (base_id, base.and_then(|base| base.blocks.as_ref()).map(|_| nothing_new));
+    };
+    let initial_height = found.initial_height.or(known.initial_height);
+    let pruned = Some(facts.standing.pruned.blocks).filter(|height| *height > 0);
+    let blocks = Blocks {
+        generation: found.generation.map(str::to_owned).max(known.generation),
+        initial_height,
+        base: initial_height.max(pruned.map(|height| height.saturating_add(1))),
+        marks: found.marks,
+        families: found.families.unwrap_or_default(),
+    };
+    (found.chain_id.or(base_id), Some(blocks))
 }
 
 fn segment_name(path: &Path) -> String {
@@ -188,12 +212,21 @@ fn deletes(facts: &Facts<'_>, increment: bool) -> Deletes {
     }
 }
 
-fn notes(facts: &Facts<'_>, deletes: Deletes) -> Vec<String> {
+fn notes(facts: &Facts<'_>, deletes: Deletes, blocks: Option<&Blocks>) -> Vec<String> {
     let mut notes = facts.notes.to_vec();
     if facts.end.left_out > 0 {
         notes.push(format!(
             "older versions that are not in it, because something damaged stands where their values were: {}; no newest one is missing",
             facts.end.left_out
+        ));
+    }
+    let old = Generation::PreRelease.name();
+    if blocks.is_none() && facts.recorded.watch.tally().entries() > 0 {
+        notes.push("no chain was found: there are no keys of ev-node's".to_owned());
+    } else if blocks.and_then(|blocks| blocks.generation.as_deref()) == Some(old) {
+        let tags = Generation::PreRelease.tags();
+        notes.push(format!(
+            "a database of ev-node {tags}: its bytes are copied, its blocks cannot be checked or cut"
         ));
     }
     if deletes == Deletes::Unknown {

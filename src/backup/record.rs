@@ -9,7 +9,7 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
 use crate::entry::{Entry, Sink, Source};
 use crate::error::{Error, Result};
-use crate::evnode::{families, key};
+use crate::evnode::key;
 use crate::flow::gone::{Gone, Standing};
 use crate::flow::increment::{Base, compare, settle};
 use crate::flow::intake::{Arrivals, Out, Recorded, Recorder};
@@ -225,7 +225,7 @@ impl Record {
     }
 
     fn watch(&self, keys: Option<Sorter>) -> Watch {
-        let marks = [key::PRUNED_BLOCKS, families::PRUNED_STATES, families::PRUNED_EXECMETA];
+        let marks = [key::PRUNED_BLOCKS, key::PRUNED_STATES, key::PRUNED_EXEC_META];
         let mut wanted: Vec<_> = [key::TIP].into_iter().chain(marks).map(<[u8]>::to_vec).collect();
         let base = self.base.as_ref().map(|base| base.manifest.complete_height);
         for height in
@@ -236,7 +236,7 @@ impl Record {
                 wanted.push(header);
             }
         }
-        Watch::new(wanted, keys, self.lists_all())
+        Watch::new(wanted, keys, self.lists_all()).looking_at(self.announced.current_height)
     }
 
     /// The stream is the segment; tombstones of our own may follow it.

@@ -21,7 +21,7 @@ use super::{key, names, registry, wal};
 use crate::base::durable::DirLock;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::entry::META_DELETE;
+use crate::entry::{Entry, META_DELETE, Source as _};
 use crate::error::{Error, Kind, Result};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -79,15 +79,20 @@ pub struct Checked {
     pub dropped: u64,
 }
 
-/// Checks a directory that no node has open, and keeps nodes from opening it meanwhile. `found` is told everything that is wrong.
+/// What is shown the entries of a directory.
+pub type See<'a> = &'a mut dyn FnMut(&Entry<'_>) -> Result<()>;
+
+/// Checks a directory that no node has open, and keeps nodes from opening it meanwhile. `found` is told everything that is wrong; `see`
+/// is shown the entries, in the order of a source, as far as they can be read. Without it values are not looked for.
 ///
 /// What expires is judged at `now` (Unix seconds). Logs are sorted into nameless files in `scratch`.
-pub fn check(
-    directory: &Path,
+pub fn check<'a>(
+    directory: &'a Path,
     now: u64,
-    scratch: &Scratch,
-    progress: &Progress,
-    found: &mut dyn FnMut(Damage),
+    scratch: &'a Scratch,
+    progress: &'a Progress,
+    found: &'a mut dyn FnMut(Damage),
+    see: Option<See<'a>>,
 ) -> Result<Checked> {
     let _lock = DirLock::shared(directory)?;
     let mut check = Check {
@@ -95,6 +100,7 @@ pub fn check(
         scratch,
         progress,
         found,
+        see,
         done: Checked::default(),
         tables: Vec::new(),
         pointed: BTreeMap::new(),
@@ -111,6 +117,7 @@ struct Check<'a> {
     scratch: &'a Scratch,
     progress: &'a Progress,
     found: &'a mut dyn FnMut(Damage),
+    see: Option<See<'a>>,
     done: Checked,
     /// Those without damage.
     tables: Vec<(Rank, Table)>,
@@ -319,6 +326,7 @@ impl Check<'_> {
                 Err(error) => self.tell(Part::ValueLog, error, None)?,
             }
         }
+        let Some(see) = self.see.take() else { return Ok(()) };
         let vlogs = Vlogs::new(self.directory, files);
         let view = View::new(std::mem::take(&mut self.tables), vlogs, now);
         let mut entries = view.source(&Span::all(), 0, u64::MAX, Which::All)?;
@@ -329,6 +337,7 @@ impl Check<'_> {
         };
         while entries.advance_or(&mut without)? {
             self.progress.check()?;
+            see(&entries.entry())?;
         }
         self.done.dropped = view.dropped();
         Ok(())

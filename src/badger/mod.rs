@@ -48,7 +48,7 @@ mod vlog;
 mod wal;
 mod writer;
 
-pub use check::{Checked, Damage, Part, check};
+pub use check::{Checked, Damage, Part, See, check};
 pub use count::{Counts, count};
 pub use live::Step;
 pub use reader::{Directory, Pauses, ReadOptions};

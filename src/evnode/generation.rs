@@ -46,6 +46,12 @@ impl Generation {
         }
     }
 
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        use Generation::{A, B, C, D, E, F, PreRelease};
+        [PreRelease, A, B, C, D, E, F].into_iter().find(|one| one.name() == name)
+    }
+
     /// Its letter in the table.
     pub fn name(self) -> &'static str {
         match self {
@@ -86,7 +92,7 @@ impl Marks {
     /// Looks at a key.
     pub fn see(&mut self, key: &Key<'_>) {
         match key {
-            Key::PreRelease(_) => self.pre_release = true,
+            Key::PreRelease(_) => self.pre_release |= key.is_ev_nodes(),
             Key::NewestState => self.newest_state = true,
             Key::State(_) => self.states = true,
             Key::Sync(..) => self.go_header = true,
@@ -127,6 +133,7 @@ mod tests {
             marks.newest().map(Generation::name)
         };
         let nothing: fn(&mut Marks) = |_| {};
+        assert_eq!(Generation::from_name("E"), Some(Generation::E));
         assert_eq!(seen(&[b"/0/h/1", b"/x"], nothing), None);
         assert_eq!(seen(&[b"/0/b/1"], nothing), Some("v0"));
         assert_eq!(seen(&[b"/0/s"], nothing), Some("A"));

@@ -3,8 +3,6 @@
 
 pub mod chain;
 pub mod cut;
-pub mod families;
-mod family;
 pub mod generation;
 pub mod hash;
 pub mod key;

@@ -9,6 +9,7 @@ use super::record::{Data, Header, Legacy, SignedHeader, Signer, State, Timestamp
 use super::wire::{put_bytes, put_message, put_number};
 use crate::base::checksum::sha256;
 use crate::entry::{Entry, OwnedEntry};
+use crate::error::Result;
 use ed25519_zebra::{SigningKey, VerificationKeyBytes};
 use std::collections::BTreeMap;
 
@@ -154,6 +155,12 @@ impl Draft {
         data
     }
 
+    /// Makes the header commit to the transactions as they are now.
+    pub fn commit(&mut self) {
+        self.data_hash =
+            Data::decode(&self.data()).map(|data| hash::commitment(&data).to_vec()).unwrap_or_default();
+    }
+
     fn blob(&self) -> Vec<u8> {
         let signer = Signer { address: &self.signer_address, public_key: &self.signer_key };
         let mut blob = Vec::new();
@@ -255,6 +262,21 @@ impl Sample {
         sample
     }
 
+    /// A chain that goes on after a block of which these are the header, the data and the state; its entries are none of this one's.
+    pub fn after(header: &[u8], data: &[u8], state: &[u8]) -> Result<Self> {
+        let mut sample = Self::new(1);
+        sample.entries.clear();
+        let (header, data, state) =
+            (SignedHeader::decode(header)?, Data::decode(data)?, State::decode(state)?);
+        sample.initial_height = state.initial_height;
+        sample.next = header.header.height.saturating_add(1);
+        sample.last_header_hash = hash::header(&header.header).to_vec();
+        sample.last_data_hash = hash::data(&data).to_vec();
+        sample.last_app_hash = state.app_hash.to_vec();
+        sample.next_proposer = state.next_proposer_address.to_vec();
+        Ok(sample)
+    }
+
     /// Who makes the blocks.
     pub fn proposer(&self) -> Proposer {
         self.proposer
@@ -291,8 +313,7 @@ impl Sample {
             signer_key: self.proposer.public_key(),
             ..Draft::default()
         };
-        draft.data_hash =
-            Data::decode(&draft.data()).map(|data| hash::commitment(&data).to_vec()).unwrap_or_default();
+        draft.commit();
         change(Stage::Made, &mut draft);
         draft.sign();
         let header_hash = hash::header(&draft.header());
@@ -330,6 +351,14 @@ impl Sample {
     /// Puts an entry, whatever it is.
     pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         self.entries.insert(key, (self.version(), value));
+    }
+
+    /// Takes the entries that are there; the chain goes on without them.
+    pub fn take(&mut self) -> Vec<OwnedEntry> {
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        entries
+            .map(|(key, (version, value))| OwnedEntry { key, version, value, ..OwnedEntry::default() })
+            .collect()
     }
 
     /// Sets a mark of the metadata.

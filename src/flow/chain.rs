@@ -106,8 +106,19 @@ impl Chain {
     /// All entries in one order, each key and version once; fails where two segments disagree. Index entries [go](super::index) with
     /// their blocks.
     pub fn source(&self, scratch: &Scratch, memory: usize, progress: &Progress) -> Result<Box<dyn Source>> {
+        self.source_of(self.segments.len(), scratch, memory, progress)
+    }
+
+    /// The same of the first `count` segments.
+    pub fn source_of(
+        &self,
+        count: usize,
+        scratch: &Scratch,
+        memory: usize,
+        progress: &Progress,
+    ) -> Result<Box<dyn Source>> {
         let mut sources = Vec::new();
-        for segment in &self.segments {
+        for segment in self.segments.iter().take(count) {
             sources.extend(segment.sorted(scratch, memory, progress)?);
         }
         let merged = Ordered::new(Merge::in_passes(sources, scratch, progress)?);

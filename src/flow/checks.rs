@@ -7,6 +7,7 @@ use crate::base::checksum;
 use crate::base::progress::Progress;
 use crate::entry::Source;
 use crate::error::{Error, Kind, Result};
+use crate::evnode::key::Key;
 use crate::format::{Input, MAX_FRAME, Reader, Tally};
 use crate::repo::keys::KeysReader;
 use crate::repo::manifest::{IndexBlock, Manifest};
@@ -60,7 +61,7 @@ pub fn segment(
                     .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::io("a thread has died"))));
                 (sha256.transpose(), read)
             });
-            let (tally, failed) = read?;
+            let Entries { tally, blocks: ev_nodes, failed } = read?;
             if let Some(error) = failed {
                 findings.push(Finding::from_error("frame", &error));
                 blocks(segment, tally.bytes(), &mut findings, progress)?;
@@ -70,7 +71,7 @@ pub fn segment(
             }
             compare(segment.manifest(), &tally, failed_before(&findings), &mut findings);
             order(&tally, &mut findings);
-            segment.set_tally(tally);
+            segment.set_read(tally, ev_nodes);
         }
     }
     let path = segment.path().to_owned();
@@ -128,14 +129,24 @@ fn digests(manifest: &Manifest, found: &str, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Reads every entry; what was tallied, and the damage that ended the reading early.
-fn entries(segment: &Segment, progress: &Progress) -> Result<(Tally, Option<Error>)> {
+/// What reading every entry gave.
+struct Entries {
+    tally: Tally,
+    /// Keys of ev-node's are among them.
+    blocks: bool,
+    /// The damage that ended the reading early.
+    failed: Option<Error>,
+}
+
+fn entries(segment: &Segment, progress: &Progress) -> Result<Entries> {
     let mut reader = Reader::with_tap(segment.input(), Tally::new());
     let mut passed = 0;
     let mut counted = 0;
+    let mut blocks = false;
     let failed = loop {
         match reader.advance() {
             Ok(true) => {
+                blocks = blocks || Key::parse(reader.entry().key).is_ev_nodes();
                 if reader.offset() - passed >= 1 << 20 {
                     progress.check()?;
                     let now = reader.tap().entries();
@@ -149,7 +160,7 @@ fn entries(segment: &Segment, progress: &Progress) -> Result<(Tally, Option<Erro
         }
     };
     progress.add(reader.offset() - passed, reader.tap().entries() - counted);
-    Ok((reader.into_parts().1, failed))
+    Ok(Entries { tally: reader.into_parts().1, blocks, failed })
 }
 
 /// Walks the frames by their lengths alone.

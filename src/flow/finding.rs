@@ -1,7 +1,7 @@
 //! What a check found, as data: the reader goes on to the end, and whoever asked decides.
 
 use crate::error::{Error, Kind};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
 /// How bad a finding is.
@@ -33,11 +33,20 @@ pub struct Finding {
     pub key: Option<String>,
     /// The block height.
     pub height: Option<u64>,
+    /// The last block, where it is about several.
+    pub until: Option<u64>,
+    /// Which of the rules of a chain is broken: see `docs/concepts/what-is-proven.md`.
+    pub rule: Option<u8>,
     /// What to do next.
     pub hint: Option<String>,
     /// The error this is when nothing may be wrong.
-    #[serde(skip)]
+    #[serde(serialize_with = "code")]
     pub kind: Kind,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn code<S: Serializer>(kind: &Kind, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(kind.code())
 }
 
 impl Finding {
@@ -52,6 +61,8 @@ impl Finding {
             offset: None,
             key: None,
             height: None,
+            until: None,
+            rule: None,
             hint: None,
             kind,
         }

@@ -6,7 +6,7 @@
 use super::sort::Sorter;
 use crate::entry::{Entry, META_DELETE, Source};
 use crate::error::{Error, Result};
-use crate::evnode::families::{block_keys, da_keys, execmeta_key, state_key};
+use crate::evnode::key::{self, Key, block_keys, da_keys};
 use crate::repo::manifest::Pruned;
 
 /// More heights than this are not buried one by one: a full backup is smaller by then.
@@ -80,13 +80,13 @@ impl Gone {
             block_keys(height).into_iter().chain(da_keys(height)).try_for_each(&mut put)?;
         }
         for height in self.states.0..=self.states.1 {
-            put(state_key(height))?;
+            put(key::state(height))?;
         }
         for height in self.execmeta.0..=self.execmeta.1 {
-            put(execmeta_key(height))?;
+            put(Key::exec_meta(height))?;
         }
         for height in self.above.0..=self.above.1 {
-            block_keys(height).into_iter().chain([state_key(height)]).try_for_each(&mut put)?;
+            block_keys(height).into_iter().chain([key::state(height)]).try_for_each(&mut put)?;
         }
         sorter.finish()
     }

@@ -7,12 +7,12 @@
 //! them gets the tombstone that Badger has dropped.
 
 use super::sort::Sorter;
-use crate::base::checksum::sha256_hex;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::entry::{Entry, META_DELETE, OwnedEntry, Source};
 use crate::error::Result;
-use crate::evnode::families::{HEADERS, INDEX, index_key};
+use crate::evnode::hash;
+use crate::evnode::key::{HEADERS, INDEX, Key};
 
 /// Memory for the hashes of deleted headers.
 const MEMORY: usize = 8 << 20;
@@ -61,7 +61,7 @@ impl Deleted {
     /// The block with this header is deleted at `version`.
     pub fn bury(&mut self, header: &[u8], version: u64) -> Result<()> {
         self.any = true;
-        let key = index_key(&sha256_hex(header));
+        let key = Key::Index(hash::index(header)).to_bytes();
         let grave = Entry { key: &key, version, meta: META_DELETE, ..Entry::default() };
         self.sorter.as_mut().map_or(Ok(()), |sorter| sorter.put(grave))
     }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn index(header: &[u8]) -> Vec<u8> {
-        index_key(&sha256_hex(header))
+        Key::Index(hash::index(header)).to_bytes()
     }
 
     fn through(mut entries: Vec<OwnedEntry>) -> Vec<OwnedEntry> {

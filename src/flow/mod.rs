@@ -1,6 +1,9 @@
 //! What several verbs share: entries from many places in one order, the checks they pass, and what makes an increment sound.
 
 pub mod chain;
+pub mod chain_check;
+pub mod chain_look;
+pub mod chain_summary;
 pub mod checks;
 pub mod cut;
 pub mod datastore;

@@ -21,6 +21,7 @@ pub struct Segment {
     manifest: Option<Manifest>,
     keys: Option<File>,
     tally: Option<Tally>,
+    blocks: bool,
 }
 
 impl Segment {
@@ -28,7 +29,14 @@ impl Segment {
     pub fn open(path: &Path) -> Result<Self> {
         let pair = pair::open(path)?;
         let input = FileInput::from_file(pair.segment, path)?;
-        Ok(Self { path: path.to_owned(), input, manifest: pair.manifest, keys: pair.keys, tally: None })
+        Ok(Self {
+            path: path.to_owned(),
+            input,
+            manifest: pair.manifest,
+            keys: pair.keys,
+            tally: None,
+            blocks: false,
+        })
     }
 
     /// Opens a segment whose manifest may be damaged: then it is read as one without, and the finding says so.
@@ -37,7 +45,14 @@ impl Segment {
             Ok(segment) => Ok((segment, None)),
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
                 let input = FileInput::open(path)?;
-                let segment = Self { path: path.to_owned(), input, manifest: None, keys: None, tally: None };
+                let segment = Self {
+                    path: path.to_owned(),
+                    input,
+                    manifest: None,
+                    keys: None,
+                    tally: None,
+                    blocks: false,
+                };
                 let finding = Finding::from_error("manifest", &error).in_file(&pair::manifest_path(path));
                 Ok((segment, Some(finding)))
             }
@@ -80,9 +95,14 @@ impl Segment {
         self.tally.as_ref()
     }
 
-    /// Keeps what a full reading gathered.
-    pub fn set_tally(&mut self, tally: Tally) {
-        self.tally = Some(tally);
+    /// Keeps what a full reading gathered, and whether it met keys of ev-node's.
+    pub fn set_read(&mut self, tally: Tally, blocks: bool) {
+        (self.tally, self.blocks) = (Some(tally), blocks);
+    }
+
+    /// Did a full reading meet keys of ev-node's?
+    pub fn has_blocks(&self) -> bool {
+        self.blocks
     }
 
     /// The digest that names it; segments without a manifest have none.

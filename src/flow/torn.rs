@@ -14,7 +14,7 @@
 
 use crate::entry::{Entry, OwnedEntry, Source};
 use crate::error::Result;
-use crate::evnode::{families, key};
+use crate::evnode::key::{self, Key};
 
 /// A [`Source`] over a whole chain, with what stands in at its complete version.
 pub struct StandIns<S> {
@@ -59,7 +59,7 @@ pub fn stands_in(key: &[u8], height: u64) -> bool {
         return key != key::TIP;
     }
     let again = [&b"/0/s/"[..], b"/0/m/rhb/", b"/evm/execmeta/"].iter().any(|prefix| key.starts_with(prefix));
-    again && families::height_of(key).is_some_and(|of| of <= height)
+    again && Key::parse(key).made_from().is_some_and(|of| of <= height)
 }
 
 impl<S: Source> Source for StandIns<S> {

@@ -1,10 +1,12 @@
 //! What is gathered from entries while they pass on their way into a segment.
 
+use super::chain_look::Look;
+use super::chain_summary::ChainInfo;
 use super::sort::Sorter;
 use crate::base::checksum::{content_hash, sha256_hex};
 use crate::entry::{Entry, META_DELETE};
 use crate::error::Result;
-use crate::evnode::{families, key};
+use crate::evnode::key::{self, Key};
 use crate::format::{Piece, Tally, Tap};
 use crate::repo::manifest::Pruned;
 
@@ -30,6 +32,7 @@ pub struct Watch {
     last: (u32, Vec<u8>),
     highest: u64,
     touched: Option<(Sorter, u64)>,
+    look: Look,
 }
 
 impl Watch {
@@ -37,8 +40,28 @@ impl Watch {
     /// families too.
     pub fn new(wanted: Vec<Vec<u8>>, keys: Option<Sorter>, families: bool) -> Self {
         let wanted = wanted.into_iter().map(|key| (key, None)).collect();
-        let tally = Tally::new();
-        Self { tally, wanted, keys, families, last: (0, Vec::new()), highest: 0, touched: None }
+        Self {
+            tally: Tally::new(),
+            wanted,
+            keys,
+            families,
+            last: (0, Vec::new()),
+            highest: 0,
+            touched: None,
+            look: Look::default(),
+        }
+    }
+
+    /// Looks closely at the block of this height, to say what chain it is.
+    #[must_use]
+    pub fn looking_at(mut self, height: u64) -> Self {
+        self.look = Look::new(height);
+        self
+    }
+
+    /// What chain of blocks passed, whole up to a height.
+    pub fn chain(&self, complete: u64) -> Option<ChainInfo> {
+        self.look.clone().finish(Some(complete), true)
     }
 
     /// Also takes the keys of heights up to `top` that pass, in the order of their coming.
@@ -81,8 +104,8 @@ impl Watch {
         };
         Pruned {
             blocks: mark(key::PRUNED_BLOCKS, before.blocks),
-            states: mark(families::PRUNED_STATES, before.states),
-            execmeta: mark(families::PRUNED_EXECMETA, before.execmeta),
+            states: mark(key::PRUNED_STATES, before.states),
+            execmeta: mark(key::PRUNED_EXEC_META, before.execmeta),
         }
     }
 
@@ -90,15 +113,15 @@ impl Watch {
         if !key::is_block_family(entry.key) {
             return Ok(());
         }
+        let key = Key::parse(entry.key);
         if !entry.is_delete()
-            && let Some(height) = families::block_height(entry.key)
+            && let Some(height) = key.block_height()
         {
             self.highest = self.highest.max(height);
         }
         let Some((sorter, top)) = &mut self.touched else { return Ok(()) };
-        let height = families::height_of(entry.key);
         // The keys of some execution records do not say their height.
-        if height.map_or_else(|| families::is_execmeta(entry.key), |height| height <= *top) {
+        if key.made_from().map_or_else(|| matches!(key, Key::ExecMeta(_)), |height| height <= *top) {
             sorter.put(Entry { key: entry.key, ..Entry::default() })?;
         }
         Ok(())
@@ -111,25 +134,29 @@ impl Watch {
                 *seen = Some(Seen {
                     version: entry.version,
                     sha256: sha256_hex(entry.value),
-                    height: families::mark(entry.key, entry.value),
+                    height: key::mark(entry.key, entry.value),
                     delete: entry.is_delete(),
                 });
             }
         }
     }
 
-    fn collect(&mut self, entry: &Entry<'_>, stream_id: u32) -> Result<()> {
-        let Some(keys) = &mut self.keys else { return Ok(()) };
-        if !self.families && key::is_block_family(entry.key) {
-            return Ok(());
-        }
-        // Within a run the newest version of a key comes first, and only that one counts.
-        if self.last.0 == stream_id && self.last.1 == entry.key {
-            return Ok(());
+    /// Within a run the newest version of a key comes first, and only that one counts.
+    fn is_newest(&mut self, entry: &Entry<'_>, stream_id: u32) -> bool {
+        if self.last.0 == stream_id && self.last.1 == entry.key && self.tally.entries() > 1 {
+            return false;
         }
         self.last.0 = stream_id;
         self.last.1.clear();
         self.last.1.extend_from_slice(entry.key);
+        true
+    }
+
+    fn collect(&mut self, entry: &Entry<'_>) -> Result<()> {
+        let Some(keys) = &mut self.keys else { return Ok(()) };
+        if !self.families && key::is_block_family(entry.key) {
+            return Ok(());
+        }
         let hash = hash(entry).to_le_bytes();
         keys.put(Entry {
             key: entry.key,
@@ -160,6 +187,10 @@ impl Tap for Watch {
         self.tally.entry(entry, stream_id, place)?;
         self.look(entry);
         self.touch(entry)?;
-        self.collect(entry, stream_id)
+        if self.is_newest(entry, stream_id) {
+            self.look.see(entry);
+            self.collect(entry)?;
+        }
+        Ok(())
     }
 }

@@ -177,7 +177,9 @@ impl Opened {
         let opened = self.open()?;
         let (path, reading) = (opened.path().to_owned(), opened.reading().clone());
         let look = move |progress| {
-            work::blocking(progress, move |progress| inspect::datastore_info(&path, &reading, progress))
+            work::blocking(progress, move |progress| {
+                inspect::datastore_info(&path, false, &reading, progress)
+            })
         };
         Ok(Job::new(look, convert::result))
     }

@@ -7,16 +7,27 @@ use crate::{digest, inspect, verify};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 
+/// The keys of the dict that `evbackup.verify` gives.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Verify {
+    paths: Vec<PathBuf>,
+    level: String,
+    chain: Option<bool>,
+    trusted: Option<(u64, String)>,
+    genesis: Option<PathBuf>,
+    signatures: String,
+    was_based: bool,
+    el_height: Option<u64>,
+    el_timestamp: Option<u64>,
+    el_state_root: Option<String>,
+}
+
 /// A job that proves segments.
 #[pyfunction]
 #[pyo3(name = "verify")]
-pub(crate) fn verify_verb(
-    paths: Vec<PathBuf>,
-    level: &str,
-    chain: Option<bool>,
-    trusted: Option<(u64, String)>,
-) -> PyResult<Job> {
-    let level = match level {
+pub(crate) fn verify_verb(given: Verify) -> PyResult<Job> {
+    let level = match given.level.as_str() {
         "quick" => verify::Level::Quick,
         "full" => verify::Level::Full,
         other => {
@@ -25,15 +36,32 @@ pub(crate) fn verify_verb(
             );
         }
     };
-    let options = verify::Options { paths, level, chain, trusted };
+    let execution_layer = match (given.el_height, given.el_timestamp, given.el_state_root) {
+        (None, None, None) => None,
+        (Some(height), timestamp, state_root) => Some(verify::El { height, timestamp, state_root }),
+        _ => {
+            let what = "expected el_height with el_timestamp or el_state_root, found one of these alone";
+            return Err(Error::invalid(what).into());
+        }
+    };
+    let options = verify::Options {
+        paths: given.paths,
+        level,
+        chain: given.chain,
+        trusted: given.trusted,
+        genesis: given.genesis,
+        was_based: given.was_based,
+        signatures: verify::Signatures::from_name(&given.signatures)?,
+        execution_layer,
+    };
     Ok(Job::new(move |progress| verify::run(options, progress), convert::result))
 }
 
 /// A job that says what a segment or a datastore is.
 #[pyfunction]
 #[pyo3(name = "inspect")]
-pub(crate) fn inspect_verb(path: PathBuf, reading: convert::Reading) -> Job {
-    Job::new(move |progress| inspect::run(path, convert::reading(reading), progress), convert::result)
+pub(crate) fn inspect_verb(path: PathBuf, count: bool, reading: convert::Reading) -> Job {
+    Job::new(move |progress| inspect::run(path, count, convert::reading(reading), progress), convert::result)
 }
 
 /// A job that takes the logical digest.

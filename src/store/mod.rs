@@ -12,6 +12,7 @@
 //! bounded by the limits named here, whatever the size of the store; values are held one at a time.
 
 mod about;
+mod check;
 mod compact;
 mod fault;
 mod fresh;
@@ -26,6 +27,7 @@ mod tables;
 mod versions;
 
 pub use about::{About, Applied, FORMAT};
+pub use check::Checked;
 pub use compact::Dropped;
 pub use increment::Increment;
 pub use load::{LoadOptions, Loader, NewAbout, Written};

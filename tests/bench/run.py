@@ -87,6 +87,7 @@ def main() -> None:
             "start": lambda: limits.start(sizes),
             "backup": lambda: throughput.backup(data, sizes),
             "verify": lambda: throughput.verify(data, sizes),
+            "chain": lambda: throughput.chain(data, sizes),
             "let-go": lambda: limits.letting_go(data, sizes),
             "medium-memory": lambda: limits.medium_memory(data, sizes),
             "link": lambda: link.integrity(data, sizes),

@@ -56,9 +56,43 @@ def verify(data: Data, sizes: Sizes) -> list[Row]:
     pairs = []
     for _ in range(sizes.rounds):
         openssl = timed(["openssl", "dgst", "-sha256", path])
-        pairs.append((openssl, run("verify", path)))
+        pairs.append((openssl, run("verify", path, chain=False)))
     what = f"verify full, {manifest['bytes'] / 1e9:.1f} GB warm, to openssl dgst -sha256"
     return [ratio_row(what, 0.7, manifest["bytes"], pairs)]
+
+
+def chain(data: Data, sizes: Sizes) -> list[Row]:
+    """The checker by itself, fed from memory; and `verify` of a segment with the same blocks, from its file."""
+    # The sample stands in the memory of the tool.
+    blocks = min(sizes.blocks, 300_000)
+    took = [
+        said_by([data.tool, "check-chain", data.path(f"checked-{turn}"), blocks]).split()
+        for turn in range(sizes.rounds)
+    ]
+    structural, whole, alone = (median([float(turn[at]) for turn in took]) for at in range(3))
+    path, _ = data.segment("checked.badger", data.path("checked-0"))
+    rows = [
+        Row(
+            f"rules of a chain of {blocks:,} blocks, signatures aside",
+            "≥ 300,000 blocks/s",
+            f"{blocks / structural:,.0f} blocks/s",
+            blocks / structural >= 300_000,
+        ),
+        Row(
+            "the same with signatures, to the signature library alone",
+            "≥ 0.8",
+            f"{alone / whole:.2f} ({blocks / whole:,.0f} to {blocks / alone:,.0f} blocks/s)",
+            alone / whole >= 0.8,
+        ),
+    ]
+    for signatures in ("unverified", "required"):
+        ours = run("verify", path, signatures=signatures)
+        figure = f"{blocks / ours.took:,.0f} blocks/s"
+        rows.append(
+            Row(f"verify of a segment with them, signatures {signatures}", "–", figure, None, memory(ours.peak))
+        )
+    data.drop("checked")
+    return rows
 
 
 def restore(data: Data, sizes: Sizes, peer: Path | None) -> list[Row]:

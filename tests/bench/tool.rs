@@ -9,14 +9,21 @@
 //! bare-fetch ADDR FILE                a tonic client that writes the chunks into a file and syncs it; prints seconds
 //! chain DIR COUNT                     a store of COUNT blocks with their headers, data, signatures, index, DA heights and states
 //! read-blocks DIR READS               blocks at random heights and all in a row; prints seconds: median, 99th percentile, all; and how many
+//! check-chain DIR COUNT               a store with a signed chain of COUNT blocks; prints the seconds of the checker without signatures and with
+//!                                     them, and of the signature library for those signatures alone, on all cores
 //! ```
 
+use ed25519_zebra::batch::{Item, Verifier};
+use ed25519_zebra::{Signature, VerificationKeyBytes};
 use evbackup::base::progress::Progress;
 use evbackup::base::scratch::Scratch;
 use evbackup::entry::{Entry, Sink as _};
+use evbackup::evnode::chain::{Checker, Options as Rules, Signatures};
 use evbackup::evnode::hash;
 use evbackup::evnode::key::{Key, Part};
 use evbackup::evnode::record::{Header, SignedHeader, Signer, State, Timestamp};
+use evbackup::evnode::sample::Sample;
+use evbackup::evnode::signature::PublicKey;
 use evbackup::flow::node::{Node, held::Held};
 use evbackup::proto::evnode::backup_response::Response as Payload;
 use evbackup::proto::evnode::store_service_client::StoreServiceClient;
@@ -27,10 +34,12 @@ use evbackup::proto::evnode::{
     GetStateResponse,
 };
 use evbackup::store::{Increment, LoadOptions, Loader, NewAbout, Store};
+use rand_core::{Infallible, TryCryptoRng, TryRng};
 use rocksdb::{BlockBasedOptions, DB, DBCompressionType, IngestExternalFileOptions, Options, SstFileWriter};
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_stream::StreamExt as _;
 use tonic::transport::Endpoint;
@@ -57,6 +66,7 @@ fn main() -> Outcome {
         }
         ["chain", dir, count] => chain(Path::new(dir), count.parse()?),
         ["read-blocks", dir, reads] => read_blocks(Path::new(dir), reads.parse()?),
+        ["check-chain", dir, count] => check_chain(Path::new(dir), count.parse()?),
         _ => Err("expected a command and its arguments; see the source".into()),
     }
 }
@@ -445,3 +455,101 @@ async fn bare_fetch(addr: &str, file: &Path) -> Outcome<Duration> {
     file.sync_all()?;
     Ok(start.elapsed())
 }
+
+// --- chains --------------------------------------------------------------------------------------------------------------
+
+/// As many signatures as the checker puts into one batch.
+const BATCH: usize = 512;
+
+fn check_chain(dir: &Path, blocks: u64) -> Outcome {
+    let sample = Sample::with_blocks(blocks);
+    let mut loader = Loader::create(dir, LoadOptions::default())?;
+    for entry in sample.entries() {
+        loader.put(entry)?;
+    }
+    loader.finish_with(NewAbout {
+        pinned_version: blocks,
+        deletes: "exact".into(),
+        ..NewAbout::default()
+    })?;
+    let structural = checked(&sample, blocks, Signatures::Unverified)?.as_secs_f64();
+    let whole = checked(&sample, blocks, Signatures::Required)?.as_secs_f64();
+    let alone = verified(&sample)?.as_secs_f64();
+    Ok(writeln!(std::io::stdout(), "{structural} {whole} {alone}")?)
+}
+
+fn checked(sample: &Sample, blocks: u64, signatures: Signatures) -> Outcome<Duration> {
+    let began = Instant::now();
+    let mut checker = Checker::new(Rules { signatures, ..Rules::default() });
+    for entry in sample.entries() {
+        checker.feed(&entry)?;
+    }
+    let report = checker.finish()?;
+    let took = began.elapsed();
+    if !report.ok() || report.blocks != blocks {
+        return Err(format!("expected {blocks} sound blocks, found {:?}", report.findings).into());
+    }
+    Ok(took)
+}
+
+/// The signatures of all headers, through the library alone.
+fn verified(sample: &Sample) -> Outcome<Duration> {
+    let mut signed = Vec::new();
+    for entry in sample.entries().filter(|entry| matches!(Key::parse(entry.key), Key::Header(_))) {
+        let header = SignedHeader::decode(entry.value)?;
+        let mut payload = Vec::new();
+        header.header.encode(&mut payload);
+        let PublicKey::Ed25519(key) = PublicKey::parse(header.signer.public_key)? else {
+            return Err("expected Ed25519 keys".into());
+        };
+        signed.push((VerificationKeyBytes::from(key), Signature::from_slice(header.signature)?, payload));
+    }
+    let batches: Vec<_> = signed.chunks(BATCH).collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let began = Instant::now();
+    std::thread::scope(|threads| {
+        for seed in 1..=std::thread::available_parallelism().map_or(1, usize::from) {
+            let (batches, next, failed) = (&batches, &next, &failed);
+            threads.spawn(move || {
+                let mut coefficients = Coefficients(seed as u64);
+                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut all = Verifier::new();
+                    batch.iter().for_each(|(key, signature, payload)| {
+                        all.queue(Item::from((*key, *signature, payload)))
+                    });
+                    failed.fetch_add(usize::from(all.verify(&mut coefficients).is_err()), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let took = began.elapsed();
+    if failed.into_inner() > 0 { Err("expected signatures that hold".into()) } else { Ok(took) }
+}
+
+/// Coefficients of a batch: here nobody wants to deceive.
+struct Coefficients(u64);
+
+impl TryRng for Coefficients {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.try_next_u64().map(|bits| (bits >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Ok(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for part in bytes.chunks_mut(8) {
+            let bits = self.try_next_u64()?.to_le_bytes();
+            part.copy_from_slice(bits.get(..part.len()).unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Coefficients {}

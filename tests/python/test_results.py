@@ -8,7 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from evbackup import Applied, Backup, DamagedError, DatastoreInfo, Finding, Report, Restored, Result, Segment
+from evbackup import (
+    Applied,
+    Backup,
+    ChainInfo,
+    ChainReport,
+    DamagedError,
+    DatastoreInfo,
+    FamilyCount,
+    Finding,
+    Mark,
+    MismatchError,
+    Report,
+    Restored,
+    Result,
+    RuleCount,
+    Segment,
+)
 from evbackup._results import size
 
 BACKUP = Backup(
@@ -57,7 +73,23 @@ def filled(cls: type[Result]) -> Result:
     return cls(**values)
 
 
-ALL = [BACKUP, REPORT, ERROR, *(filled(cls) for cls in (Restored, Applied, Segment, DatastoreInfo))]
+CHAIN = ChainReport(
+    chain_id="sample-1",
+    generation="F",
+    releases="v1.2.0 or later",
+    initial_height=1,
+    base=12,
+    tip=1205,
+    complete_height=1203,
+    marks=(Mark("lst-prnd-b", 11),),
+    families=(FamilyCount("headers", 1194, 270_000),),
+    blocks=1194,
+    signatures=1194,
+    torn=(1204, 1205),
+    rules=(RuleCount("block-signature", 9, 3, 0, 0),),
+)
+OTHERS = (Restored, Applied, Segment, DatastoreInfo, ChainInfo, ChainReport, Mark, FamilyCount, RuleCount)
+ALL = [BACKUP, REPORT, ERROR, CHAIN, *map(filled, OTHERS)]
 
 
 @pytest.mark.parametrize("result", ALL, ids=lambda result: type(result).__name__)
@@ -77,6 +109,8 @@ def test_every_result(result: Result) -> None:
 def test_results_come_from_what_the_native_module_gives() -> None:
     assert Backup._of(BACKUP.as_dict()) == BACKUP
     assert Report._of(REPORT.as_dict()) == REPORT
+    checked = dataclasses.replace(REPORT, chain=CHAIN)
+    assert Report._of(json.loads(json.dumps(checked.as_dict()))) == checked
     with pytest.raises(TypeError):
         Backup._of({**BACKUP.as_dict(), "unheard_of": 1})
 
@@ -89,6 +123,9 @@ def test_a_backup_is_a_path() -> None:
 
 def test_texts() -> None:
     assert repr(BACKUP) == "<Backup full full.badger: 1.5 MB, 1,200 entries, height 40>"
+    assert repr(CHAIN) == (
+        "<ChainReport sample-1 (v1.2.0 or later): blocks 12 to 1,203 whole, 1,194 signatures verified>"
+    )
     assert repr(REPORT) == "<Report 1 error, 1 warning: 1 segment, 10 B>"
     assert str(ERROR) == "full.badger: expected a, found b at byte 12"
     assert "a &lt;note&gt;" in BACKUP._repr_html_()
@@ -115,3 +152,11 @@ def test_a_report_raises_for_errors_and_if_asked_for_warnings() -> None:
     assert sound.raise_for_findings() is sound
     with pytest.raises(DamagedError, match="no manifest"):
         sound.raise_for_findings(strict=True)
+
+
+def test_what_only_does_not_belong_together_is_a_mismatch() -> None:
+    foreign = Finding("error", "genesis", "expected a, found b", Path("full.badger"), kind="mismatch")
+    with pytest.raises(MismatchError, match="expected a, found b"):
+        dataclasses.replace(REPORT, findings=(foreign,)).raise_for_findings()
+    with pytest.raises(DamagedError):
+        dataclasses.replace(REPORT, findings=(foreign, ERROR)).raise_for_findings()

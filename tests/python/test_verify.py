@@ -1,6 +1,7 @@
 """`verify`, `inspect` and `digest`."""
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,74 @@ def test_inspect_a_store(sample: Path) -> None:
     store = evbackup.inspect(sample)
     assert isinstance(store, evbackup.DatastoreInfo)
     assert (store.path, store.engine, store.tip_height) == (sample, "rocksdb", BLOCKS)
+
+
+def genesis(folder: Path, chain_id: str = "sample-1") -> Path:
+    path = folder / f"{chain_id}.json"
+    start = "2023-11-14T22:13:20.123456789Z"
+    path.write_text(json.dumps({"chain_id": chain_id, "start_time": start, "initial_height": 1}))
+    return path
+
+
+def test_the_blocks_are_checked_where_there_are_any(full: Backup, sample: Path, chain: list[Backup]) -> None:
+    for paths, blocks in ((full, BLOCKS), (sample, BLOCKS), (chain, 50)):
+        report = evbackup.verify(paths)
+        found = report.raise_for_findings(strict=True).chain
+        assert found is not None
+        assert (found.chain_id, found.generation, found.base) == ("sample-1", "F", 1)
+        assert (found.blocks, found.signatures, found.tip, found.complete_height) == (blocks,) * 4
+        assert (found.rules, found.torn) == ((), None)
+        assert {count.family: count.keys for count in found.families or ()}["headers"] == blocks
+        assert json.loads(json.dumps(report.as_dict()))["chain"]["chain_id"] == "sample-1"
+        assert "sample-1" in report._repr_html_()
+    assert evbackup.verify(full, chain=False).chain is None
+    assert evbackup.verify(sample, level="quick").chain is None
+
+
+def test_a_genesis_and_a_trusted_hash_prove_or_refute(full: Backup, tmp_path: Path) -> None:
+    evbackup.verify(full, genesis=genesis(tmp_path)).raise_for_findings()
+    wrong = evbackup.verify(full, genesis=genesis(tmp_path, "other"))
+    assert [(one.code, one.kind, one.rule) for one in wrong.errors] == [("genesis", "mismatch", None)]
+    with pytest.raises(evbackup.MismatchError, match="other") as raised:
+        wrong.raise_for_findings()
+    assert raised.value.path == full.path
+    untrusted = evbackup.verify(full, trusted=(3, "9f" * 32))
+    assert [(one.code, one.height) for one in untrusted.errors] == [("trusted-hash", 3)]
+    with pytest.raises(evbackup.MismatchError):
+        untrusted.raise_for_findings()
+
+
+def test_the_execution_layer_is_compared(full: Backup) -> None:
+    # The sample's first block is of this second, and each is one later.
+    evbackup.verify(full, el_height=3, el_timestamp=1_700_000_002).raise_for_findings()
+    report = evbackup.verify(full, el_height=3, el_timestamp=1_700_000_003, el_state_root="0x" + "9f" * 32)
+    assert [(one.rule, one.height, one.code) for one in report.errors] == [(20, 3, "execution-layer")] * 2
+    with pytest.raises(evbackup.InvalidArgument, match="el_height"):
+        evbackup.verify(full, el_timestamp=1)
+
+
+def test_what_contradicts_itself_is_refused(full: Backup) -> None:
+    for options in ({"chain": True}, {"trusted": (1, "9f" * 32)}):
+        with pytest.raises(evbackup.InvalidArgument, match="full"):
+            evbackup.verify(full, level="quick", **options)
+    with pytest.raises(evbackup.InvalidArgument, match="64 hex digits"):
+        evbackup.verify(full, trusted=(1, "9f"))
+    with pytest.raises(evbackup.InvalidArgument, match="other-payload"):
+        evbackup.verify(full, signatures="maybe")  # type: ignore[arg-type]
+    with pytest.raises(evbackup.MissingError):
+        evbackup.verify(full, genesis="/nowhere/genesis.json")
+
+
+def test_inspect_says_what_chain_it_is(full: Backup, sample: Path) -> None:
+    for path in (full, sample):
+        chain = evbackup.inspect(path).chain
+        assert chain is not None
+        assert (chain.chain_id, chain.releases, chain.base) == ("sample-1", "v1.2.0 or later", 1)
+        assert (chain.tip, chain.complete_height) == (BLOCKS, BLOCKS)
+        assert {count.family: count.keys for count in chain.families or ()}["signatures"] == BLOCKS
+    brief = evbackup.inspect(sample, count=False).chain
+    assert brief is not None
+    assert brief.families is None
 
 
 def test_the_twins(full: Backup, sample: Path) -> None:

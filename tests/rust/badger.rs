@@ -37,7 +37,14 @@ pub(super) fn look(directory: &Path) -> Result<(Checked, Vec<Damage>)> {
     let mut found = Vec::new();
     let scratch = Scratch::system();
     let checked = super::proof::unlocked(|| {
-        check(directory, NOW, &scratch, &Progress::new(), &mut |damage| found.push(damage))
+        check(
+            directory,
+            NOW,
+            &scratch,
+            &Progress::new(),
+            &mut |damage| found.push(damage),
+            Some(&mut |_| Ok(())),
+        )
     })?;
     Ok((checked, found))
 }
@@ -97,7 +104,9 @@ fn a_directory_that_is_not_there_or_open_in_a_node_is_not_looked_at() {
     assert_eq!(look(&folder.path().join("db")).unwrap_err().code(), "missing");
     let _node = evbackup::base::durable::DirLock::exclusive(folder.path()).unwrap();
     assert_eq!(
-        check(folder.path(), NOW, &Scratch::system(), &Progress::new(), &mut |_| {}).unwrap_err().code(),
+        check(folder.path(), NOW, &Scratch::system(), &Progress::new(), &mut |_| {}, None)
+            .unwrap_err()
+            .code(),
         "locked"
     );
 }

@@ -168,7 +168,15 @@ fn what_a_restore_makes_has_no_damage_and_all_is_private() {
     let made = restored(&into_badger(&[full], &dest)).unwrap();
     let mut damage = Vec::new();
     let scratch = Scratch::new(folder.path());
-    let checked = badger::check(&dest, 0, &scratch, &Progress::new(), &mut |one| damage.push(one)).unwrap();
+    let checked = badger::check(
+        &dest,
+        0,
+        &scratch,
+        &Progress::new(),
+        &mut |one| damage.push(one),
+        Some(&mut |_| Ok(())),
+    )
+    .unwrap();
     assert!(damage.is_empty(), "{damage:?}");
     assert_eq!((checked.entries, checked.max_version), (made.entries, made.last_version));
     let about = std::fs::metadata(&dest).unwrap();

@@ -53,6 +53,7 @@ fn manifest(content: &[u8]) -> Manifest {
         listed: 0,
         lacks: vec![],
         chain_id: None,
+        blocks: None,
         announced_height: 0,
         tip_height: 0,
         complete_height: 0,

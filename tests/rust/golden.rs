@@ -136,7 +136,12 @@ fn each_segment_is_sound_but_undigested() {
             for segment in list(&paper, "segments") {
                 let at = folder.join(text(segment, "file"));
                 for level in [verify::Level::Quick, verify::Level::Full] {
-                    let options = verify::Options { paths: vec![at.clone()], level, ..Default::default() };
+                    let options = verify::Options {
+                        paths: vec![at.clone()],
+                        level,
+                        chain: Some(false),
+                        ..Default::default()
+                    };
                     let report = verify::run(options, Progress::new()).await.unwrap();
                     assert!(report.ok, "{}: {:?}", at.display(), report.findings);
                     let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
@@ -228,7 +233,14 @@ fn chains_become_badger_directories_that_hold_what_badger_loads() {
                     let mut damage = Vec::new();
                     let scratch = Scratch::new(place.path());
                     let checked = unlocked(|| {
-                        badger::check(&dest, now, &scratch, &Progress::new(), &mut |one| damage.push(one))
+                        badger::check(
+                            &dest,
+                            now,
+                            &scratch,
+                            &Progress::new(),
+                            &mut |one| damage.push(one),
+                            Some(&mut |_| Ok(())),
+                        )
                     });
                     let checked = checked.unwrap();
                     assert!(damage.is_empty(), "{about}: {damage:?}");
@@ -261,7 +273,7 @@ fn a_bare_chain_is_never_called_exact() {
             for chain in list(&paper, "chains") {
                 let paths =
                     list(chain, "files").iter().map(|file| folder.join(file.as_str().unwrap())).collect();
-                let options = verify::Options { paths, ..Default::default() };
+                let options = verify::Options { paths, chain: Some(false), ..Default::default() };
                 let report = verify::run(options, Progress::new()).await.unwrap();
                 assert_eq!((report.deletes, report.complete_version), ("unknown", None), "{case}");
             }

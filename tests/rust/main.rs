@@ -4,6 +4,8 @@
 mod badger;
 /// Increments of a datastore that prunes, purges and gives its versions out again, against a model of it.
 mod beside;
+/// Blocks that break a rule, torn heads, other chains: found through `verify` wherever they are kept.
+mod blocks;
 /// Verbs killed and dropped at random moments.
 mod crash;
 /// Chains cut at a height, by every way that leads there.

@@ -232,7 +232,9 @@ fn inspect_tells_a_segment_from_a_store() {
         sample::create(&path("node"), 10, Shape::default()).unwrap();
         take(&Origin::datastore(path("node")), &path("full"), Since::Version(0)).await.unwrap();
         let look = async |name: &str| {
-            inspect::run(path(name), evbackup::badger::ReadOptions::default(), Progress::new()).await.unwrap()
+            inspect::run(path(name), true, evbackup::badger::ReadOptions::default(), Progress::new())
+                .await
+                .unwrap()
         };
         let inspect::Inspected::Datastore(store) = look("node").await else { panic!("a store") };
         assert_eq!((store.engine, store.tip_height, store.pinned_version), ("rocksdb", 10, 10));

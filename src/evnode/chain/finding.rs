@@ -58,13 +58,15 @@ pub enum Rule {
     ExecutionLayer,
     /// The hash that the operator trusts.
     Trusted,
+    /// The genesis is this chain's.
+    Genesis,
     /// The database is of v0.x.
     PreRelease,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 22] = [
+    pub const ALL: [Rule; 23] = [
         Rule::Present,
         Rule::Readable,
         Rule::ChainId,
@@ -86,13 +88,14 @@ impl Rule {
         Rule::Lengths,
         Rule::ExecutionLayer,
         Rule::Trusted,
+        Rule::Genesis,
         Rule::PreRelease,
     ];
 
     /// Its number in the list of rules; 0 for what is no rule of a chain.
     pub fn number(self) -> u8 {
         match self {
-            Rule::Trusted | Rule::PreRelease => 0,
+            Rule::Trusted | Rule::Genesis | Rule::PreRelease => 0,
             rule => {
                 Rule::ALL.iter().position(|other| *other == rule).map_or(0, |at| (at + 1).to_le_bytes()[0])
             }
@@ -123,6 +126,7 @@ impl Rule {
             Rule::Lengths => "value-length",
             Rule::ExecutionLayer => "execution-layer",
             Rule::Trusted => "trusted-hash",
+            Rule::Genesis => "genesis",
             Rule::PreRelease => "pre-release",
         }
     }

@@ -6,6 +6,7 @@
 use super::finding::{Finding, Findings, Rule};
 use super::row::{BROKEN, HashRow, IndexRow, hex};
 use super::spool::{BUCKET_BUFFER, Lanes, Reader, Row, Run, Spool};
+use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::error::Result;
 use crate::evnode::generation::Marks;
@@ -24,6 +25,7 @@ pub(super) struct Index {
     buckets: Vec<Run>,
     record: Vec<u8>,
     top: Option<u64>,
+    progress: Option<Progress>,
 }
 
 /// A block that waits for its entry.
@@ -33,8 +35,9 @@ struct Wanted {
 }
 
 impl Index {
-    pub(super) fn new(scratch: &Scratch) -> Self {
-        Self { spool: Spool::new(scratch), bounds: None, buckets: Vec::new(), record: Vec::new(), top: None }
+    pub(super) fn new(scratch: &Scratch, progress: Option<Progress>) -> Self {
+        let (spool, buckets, record) = (Spool::new(scratch), Vec::new(), Vec::new());
+        Self { spool, bounds: None, buckets, record, top: None, progress }
     }
 
     /// Takes an entry. All headers have been seen: their keys come first.
@@ -68,6 +71,7 @@ impl Index {
         let mut missing = BTreeSet::new();
         let mut wanted = Vec::new();
         for (number, run) in self.buckets.iter().enumerate() {
+            self.progress.as_ref().map_or(Ok(()), Progress::check)?;
             // Bucket 0 has no headers, bucket n those below bound n.
             let end = bounds.get(number).copied();
             fill(&mut wanted, &mut reader, end.filter(|_| number > 0), number == 0)?;

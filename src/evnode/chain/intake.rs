@@ -4,7 +4,7 @@ use super::crew::Crew;
 use super::finding::{Finding, Findings, Found, Level, Rule};
 use super::index::Index;
 use super::metadata::Metadata;
-use super::options::{Head, Options, Signatures};
+use super::options::{Begins, Head, Options, Signatures};
 use super::report::{ChainReport, Count};
 use super::row::{
     BROKEN, DataRow, HashRow, HeaderRow, IncludedRow, IndexRow, LEGACY, NO_KEY, Name, Names, OTHER_KEY,
@@ -74,6 +74,7 @@ impl Checker {
         let scratch = options.scratch.clone().unwrap_or_else(Scratch::system);
         Self {
             crew: Crew::new(options.threads),
+            index: Index::new(&scratch, options.progress.clone()),
             options,
             last_key: None,
             names: Names::new(),
@@ -85,7 +86,6 @@ impl Checker {
             signatures: Lanes::new(&scratch),
             states: Lanes::new(&scratch),
             included: Lanes::new(&scratch),
-            index: Index::new(&scratch),
             metadata: Metadata::default(),
             marks: Marks::default(),
             newest_state: None,
@@ -150,8 +150,10 @@ impl Checker {
                 }
                 self.included.push(&IncludedRow { height, part: u8::from(part == Part::Data) })
             }
-            Key::PreRelease(key) => {
-                self.pre_release.get_or_insert_with(|| key.to_vec());
+            Key::PreRelease(name) => {
+                if key.is_ev_nodes() {
+                    self.pre_release.get_or_insert_with(|| name.to_vec());
+                }
                 Ok(())
             }
             key => {
@@ -317,6 +319,8 @@ impl Checker {
     /// Compares what belongs together, and says what was found.
     pub fn finish(mut self) -> Result<ChainReport> {
         let outcome = std::mem::replace(&mut self.crew, Crew::new(1)).finish()?;
+        self.options.check()?;
+        let (chain, foreign) = self.chain_name();
         let initial_height = self.options.genesis.as_ref().map(|genesis| genesis.initial_height);
         let initial_height =
             initial_height.or(self.initial.map(|(_, initial)| initial)).filter(|initial| *initial > 0);
@@ -327,15 +331,18 @@ impl Checker {
             Head::Unknown => self.tear(),
         };
         let mut findings = Findings::new(torn_above);
-        let chain = self.chain_name();
+        if let Some(finding) = foreign {
+            findings.add(finding);
+        }
         let top = tip.or(self.headers.top()).or(self.data.top()).or(self.signatures.top());
         let pruned = self.metadata.marks.get(&Mark::PrunedBlocks).copied();
-        let base = if self.options.part {
-            self.headers.bottom()
-        } else {
-            let first = initial_height.or(self.headers.bottom()).unwrap_or(1);
-            top.map(|_| pruned.map_or(first, |pruned| first.max(pruned.saturating_add(1))))
-        };
+        let first = initial_height.or(self.headers.bottom()).unwrap_or(1);
+        let first = pruned.map_or(first, |pruned| first.max(pruned.saturating_add(1)));
+        if let Some(finding) = self.beginning(first) {
+            findings.add(finding);
+        }
+        let part = self.options.begins == Begins::Part;
+        let base = if part { self.headers.bottom() } else { top.map(|_| first) };
         if let Some(key) = &self.pre_release {
             let expected = format!("a database of {} or later", Generation::A.tags());
             findings.add(
@@ -347,7 +354,7 @@ impl Checker {
         let unindexed = self.index.check(&self.hashes, range, &mut self.marks, &mut findings)?;
         let walk = Walk::new(&mut self, range, initial_height, chain, torn_above, &outcome, unindexed);
         let walked = walk.run(&mut findings)?;
-        let kind = (self.options.part, self.options.head);
+        let kind = (part, self.options.head);
         self.metadata.check(top, chain, &self.names, kind, &mut findings);
         let Found { findings, counts, torn } = findings.finish();
         Ok(ChainReport {
@@ -369,13 +376,34 @@ impl Checker {
         })
     }
 
-    /// The chain's name: what the genesis says, or most headers.
-    fn chain_name(&mut self) -> Name {
-        if let Some(genesis) = &self.options.genesis {
-            return self.names.number(genesis.chain_id.as_bytes());
-        }
+    /// The chain's name: what the genesis says, or most headers. A genesis of which there is no block is another chain's: that is said
+    /// once, and the chain is held against itself.
+    fn chain_name(&mut self) -> (Name, Option<Finding>) {
         let most = (0..).zip(&self.chains).max_by_key(|(_, headers)| **headers);
-        most.map_or(0, |(name, _)| name)
+        let most = most.map_or(0, |(name, _)| name);
+        let Some(genesis) = &self.options.genesis else { return (most, None) };
+        let name = self.names.number(genesis.chain_id.as_bytes());
+        if most == 0 || self.chains.get(usize::from(name)).is_some_and(|headers| *headers > 0) {
+            return (name, None);
+        }
+        let expected = format!("chain id {}, as the genesis has it", genesis.chain_id.escape_debug());
+        let found = format!("chain id {}", self.names.name(most).escape_ascii());
+        self.options.genesis = None;
+        (most, Some(Finding::error(Rule::Genesis, expected, found)))
+    }
+
+    /// Where nobody says whether the entries begin with the `first` block, they do when it is there.
+    fn beginning(&mut self, first: u64) -> Option<Finding> {
+        if self.options.begins != Begins::Unknown {
+            return None;
+        }
+        let bottom = self.headers.bottom().filter(|bottom| *bottom > first);
+        self.options.begins = if bottom.is_some() { Begins::Part } else { Begins::Whole };
+        bottom.map(|bottom| {
+            let expected = format!("blocks from {first} on");
+            let found = format!("none below {bottom}: an increment, or blocks are missing");
+            Finding::warning(Rule::Present, expected, found).at(first).up_to(bottom - 1)
+        })
     }
 
     /// Where a stream seems to be torn: where the first of its families ends.

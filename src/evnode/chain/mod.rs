@@ -47,5 +47,5 @@ mod tests;
 
 pub use finding::{Finding, Level, Rule};
 pub use intake::Checker;
-pub use options::{ExecutionLayer, Genesis, Head, Options, Signatures};
+pub use options::{Begins, ExecutionLayer, Genesis, Head, Options, Signatures};
 pub use report::{ChainReport, Count};

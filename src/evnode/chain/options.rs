@@ -1,5 +1,6 @@
 //! What the checker is told beforehand.
 
+use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::error::{Error, Result};
 use crate::evnode::hash::Hash;
@@ -11,8 +12,8 @@ use serde::Deserialize;
 pub struct Options {
     /// How sure the upper end is.
     pub head: Head,
-    /// The entries are an increment alone: what is below its lowest header is elsewhere.
-    pub part: bool,
+    /// What the entries are, at their lower end.
+    pub begins: Begins,
     /// The chain has switched away from a based sequencer, which may break the link of headers once.
     pub was_based: bool,
     /// What is known of signatures.
@@ -27,6 +28,15 @@ pub struct Options {
     pub threads: usize,
     /// Where it may put what does not fit in memory, about 600 bytes for each block; else where the system has its temporary files.
     pub scratch: Option<Scratch>,
+    /// Asked in the course of the work whether the caller still wants it.
+    pub progress: Option<Progress>,
+}
+
+impl Options {
+    /// Fails once the caller has gone.
+    pub(super) fn check(&self) -> Result<()> {
+        self.progress.as_ref().map_or(Ok(()), Progress::check)
+    }
 }
 
 /// What is known of signatures, and what is done about them.
@@ -41,6 +51,44 @@ pub enum Signatures {
     OtherPayload,
     /// They must be there and are not verified: everything else takes a tenth of the time.
     Unverified,
+}
+
+impl Signatures {
+    /// Every choice.
+    pub const ALL: [Self; 4] = [Self::Required, Self::Optional, Self::OtherPayload, Self::Unverified];
+
+    /// As in `signatures=`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Optional => "optional",
+            Self::OtherPayload => "other-payload",
+            Self::Unverified => "unverified",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(|one| format!("\"{}\"", one.name())).join(", ");
+            Error::invalid(format!(
+                "expected one of {names} for signatures, found \"{}\"",
+                name.escape_debug()
+            ))
+        })
+    }
+}
+
+/// What the entries are, at their lower end.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Begins {
+    /// With the first block that is not pruned.
+    #[default]
+    Whole,
+    /// They are an increment alone: what is below its lowest header is elsewhere.
+    Part,
+    /// Nobody says: where the first blocks are missing it is taken for an increment, with a warning.
+    Unknown,
 }
 
 /// What the entries are, at their upper end.

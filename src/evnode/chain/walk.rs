@@ -7,6 +7,7 @@ use super::crew::Outcome;
 use super::finding::{Finding, Findings, Level, Rule};
 use super::intake::Checker;
 use super::metadata::from_error;
+use super::options::Begins;
 use super::row::{BROKEN, DataRow, HeaderRow, IncludedRow, Name, SignatureRow, StateRow, hex};
 use super::spool::Reader;
 use crate::error::Result;
@@ -162,8 +163,13 @@ impl<'a> Walk<'a> {
         let mut before = Rows::default();
         // None behind the highest height that there can be.
         let mut next = Some(self.base);
+        let mut passed = 0_u32;
         while let Some(mut rows) = readers.next()? {
             let height = rows.height;
+            passed = passed.wrapping_add(1);
+            if passed.is_multiple_of(4096) {
+                self.checker.options.check()?;
+            }
             self.check_readable(&rows, findings);
             if self.top.is_none_or(|top| height > top) {
                 if let Some(top) = self.top {
@@ -286,7 +292,7 @@ impl<'a> Walk<'a> {
             self.walked.complete = Some((height, version));
         }
         let included = self.checker.metadata.marks.get(&Mark::DaIncluded).copied().unwrap_or_default();
-        if height <= included && !self.checker.options.part {
+        if height <= included && self.checker.options.begins != Begins::Part {
             for (part, there) in [Part::Header, Part::Data].into_iter().zip(rows.included) {
                 if !there {
                     let what = if part == Part::Header { "header" } else { "data" };

@@ -166,6 +166,41 @@ pub struct Pruned {
     pub execmeta: u64,
 }
 
+/// One of ev-node's marks: how far it has come with something.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct MarkAt {
+    /// What ev-node calls it.
+    pub name: String,
+    /// The height it is at.
+    pub height: u64,
+}
+
+/// Live keys of one family.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FamilyCount {
+    /// Its name.
+    pub family: String,
+    /// How many.
+    pub keys: u64,
+    /// Bytes of them and their values.
+    pub bytes: u64,
+}
+
+/// What is in the blocks' datastore, as the entries said that passed.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Blocks {
+    /// The newest generation of releases that has left a mark.
+    pub generation: Option<String>,
+    /// The height of the first block that there ever was.
+    pub initial_height: Option<u64>,
+    /// The first block that was not pruned.
+    pub base: Option<u64>,
+    /// ev-node's marks in the segment.
+    pub marks: Vec<MarkAt>,
+    /// Live keys in the segment, by family.
+    pub families: Vec<FamilyCount>,
+}
+
 /// What is in the manifest. [`encode`](Manifest::encode) and [`decode`](Manifest::decode) check that it does not contradict itself.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
@@ -211,6 +246,9 @@ pub struct Manifest {
     pub lacks: Vec<String>,
     /// The chain id in its blocks.
     pub chain_id: Option<String>,
+    /// What is in its blocks' datastore; `None`: no keys of ev-node's.
+    #[serde(default)]
+    pub blocks: Option<Blocks>,
     /// The tip that the source announced first; 0: no blocks.
     pub announced_height: u64,
     /// The tip inside the segment, which may be torn; 0: none.
@@ -418,6 +456,7 @@ pub(super) mod tests {
             listed: 0,
             lacks: vec![],
             chain_id: Some("test-1".into()),
+            blocks: None,
             announced_height: 2,
             tip_height: 3,
             complete_height: 2,

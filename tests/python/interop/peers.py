@@ -270,7 +270,7 @@ def names(folder: Path) -> list[str]:
 
 def comes_back(segments: Any, folder: Path, expected: str) -> evbackup.Restored:
     """Holds a chain to a digest that Badger computed: proven, read as it is, and restored."""
-    report = evbackup.verify(segments).raise_for_findings()
+    report = evbackup.verify(segments, chain=False).raise_for_findings()
     assert report.ok
     assert evbackup.digest(segments, now=NOW) == expected
     store = folder / "restored"

@@ -231,7 +231,7 @@ def test_increments_of_a_live_directory_add_up(badger: Badger, tmp_path: Path, f
             chain.append(evbackup.backup(writer.folder, tmp_path / f"{number}.badger", since=chain[-1]))
         assert not model(badger, paths(chain), acknowledged, writer.tally.begun(), chain[-1].last_version)
     assert [made.kind for made in chain] == ["full"] + 6 * ["inc"]
-    assert evbackup.verify(paths(chain)).ok
+    assert evbackup.verify(paths(chain), chain=False).ok
 
 
 def paths(chain: list[evbackup.Backup]) -> list[Path]:

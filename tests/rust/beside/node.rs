@@ -1,7 +1,8 @@
 use evbackup::base::progress::Progress;
 use evbackup::entry::{Datastore, META_DELETE, Need, OwnedEntry, Snapshot, Source, VecSource};
 use evbackup::error::Result;
-use evbackup::evnode::{families, key};
+use evbackup::evnode::hash;
+use evbackup::evnode::key::{self, Key};
 use evbackup::flow::digest::{Scope, digest as take_digest};
 use std::collections::BTreeMap;
 
@@ -52,14 +53,14 @@ impl Node {
     }
 
     pub(super) fn mark(&self, key: &[u8]) -> u64 {
-        self.live(key).and_then(|entry| families::mark(key, &entry.value)).unwrap_or(0)
+        self.live(key).and_then(|entry| key::mark(key, &entry.value)).unwrap_or(0)
     }
 
     /// What a node writes for a block, in its transactions.
     pub(super) fn block(&mut self) {
         let height = self.tip + 1;
         let header = format!("header {height} {}", self.salt).into_bytes();
-        let execmeta = families::execmeta_key(height);
+        let execmeta = Key::exec_meta(height);
         self.queue += 1;
         let entry = |number: u64| format!("/batches/{number:016x}");
         self.commit(vec![set(entry(self.queue), "transactions")]);
@@ -69,7 +70,7 @@ impl Node {
             set(format!("/0/h/{height}"), header.clone()),
             set(format!("/0/d/{height}"), vec![b'd'; 40]),
             set(format!("/0/c/{height}"), vec![b'c'; 64]),
-            set(families::index_key(&evbackup::base::checksum::sha256_hex(&header)), height.to_le_bytes()),
+            set(Key::Index(hash::index(&header)).to_bytes(), height.to_le_bytes()),
             set(format!("/0/s/{height}"), format!("state {height} {}", self.salt)),
             set("/0/t", height.to_le_bytes()),
         ]);
@@ -78,14 +79,14 @@ impl Node {
         self.tip = height;
         if height > 2 {
             let included = height - 2;
-            self.commit(families::da_keys(included).map(|key| set(key, included.to_le_bytes())).to_vec());
+            self.commit(key::da_keys(included).map(|key| set(key, included.to_le_bytes())).to_vec());
         }
     }
 
     pub(super) fn delete_block(&self, height: u64) -> Vec<Change> {
         let Some(header) = self.live(&key::header(height)) else { return Vec::new() };
-        let index = families::index_key(&evbackup::base::checksum::sha256_hex(&header.value));
-        families::block_keys(height).into_iter().chain([index]).map(|key| (key, None)).collect()
+        let index = Key::Index(hash::index(&header.value)).to_bytes();
+        key::block_keys(height).into_iter().chain([index]).map(|key| (key, None)).collect()
     }
 
     pub(super) fn prune_blocks(&mut self, to: u64) {
@@ -96,7 +97,7 @@ impl Node {
         let mut changes = Vec::new();
         for height in from..=to {
             changes.extend(self.delete_block(height));
-            changes.extend(families::da_keys(height).map(|key| (key, None)));
+            changes.extend(key::da_keys(height).map(|key| (key, None)));
         }
         changes.push(set(key::PRUNED_BLOCKS, to.to_le_bytes()));
         self.commit(changes);
@@ -104,31 +105,30 @@ impl Node {
     }
 
     pub(super) fn prune_execmeta(&mut self, to: u64) {
-        let from = self.mark(families::PRUNED_EXECMETA) + 1;
-        let mut changes: Vec<Change> =
-            (from..=to).map(|height| (families::execmeta_key(height), None)).collect();
+        let from = self.mark(key::PRUNED_EXEC_META) + 1;
+        let mut changes: Vec<Change> = (from..=to).map(|height| (Key::exec_meta(height), None)).collect();
         if !changes.is_empty() {
-            changes.push(set(families::PRUNED_EXECMETA, to.to_be_bytes()));
+            changes.push(set(key::PRUNED_EXEC_META, to.to_be_bytes()));
             self.commit(changes);
         }
     }
 
     pub(super) fn prune_states(&mut self, to: u64) {
-        let from = self.mark(families::PRUNED_STATES).max(self.mark(key::PRUNED_BLOCKS)) + 1;
+        let from = self.mark(key::PRUNED_STATES).max(self.mark(key::PRUNED_BLOCKS)) + 1;
         if to < from {
             return;
         }
         for height in from..=to {
-            self.commit(vec![(families::state_key(height), None)]);
+            self.commit(vec![(key::state(height), None)]);
         }
         self.prune_execmeta(to);
-        self.commit(vec![set(families::PRUNED_STATES, to.to_le_bytes())]);
+        self.commit(vec![set(key::PRUNED_STATES, to.to_le_bytes())]);
     }
 
     pub(super) fn roll_back(&mut self, to: u64) {
         let mut changes: Vec<Change> =
             (to + 1..=self.tip).rev().flat_map(|height| self.delete_block(height)).collect();
-        changes.extend((to + 1..=self.tip).map(|height| (families::state_key(height), None)));
+        changes.extend((to + 1..=self.tip).map(|height| (key::state(height), None)));
         changes.push(set("/0/t", to.to_le_bytes()));
         self.commit(changes);
         self.tip = to;
@@ -143,7 +143,7 @@ impl Node {
 
     pub(super) fn restart(&mut self) {
         self.next = self.highest() + 1;
-        let state = families::state_key(self.tip);
+        let state = key::state(self.tip);
         if let Some(entry) = self.live(&state).cloned() {
             self.commit(vec![set(state, entry.value)]);
         }

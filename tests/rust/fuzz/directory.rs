@@ -30,7 +30,14 @@ fn look(files: &[(&str, &[u8])]) -> Feature {
     let scratch = Scratch::new(place.path());
     let looked = unlocked(|| {
         found.clear();
-        check(place.path(), NOW, &scratch, &Progress::new(), &mut |damage| found.push(damage))
+        check(
+            place.path(),
+            NOW,
+            &scratch,
+            &Progress::new(),
+            &mut |damage| found.push(damage),
+            Some(&mut |_| Ok(())),
+        )
     });
     for damage in &found {
         let error = &damage.error;

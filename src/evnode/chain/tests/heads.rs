@@ -82,7 +82,7 @@ fn an_increment_stands_for_its_part() {
         sample.unindex(height);
     }
     sample.mark(Mark::DaIncluded, 25);
-    let part = Options { part: true, ..defaults() };
+    let part = Options { begins: Begins::Part, ..defaults() };
     let report = clean(&sample, part.clone());
     assert_eq!((report.base, report.blocks, report.complete_height), (Some(21), 10, Some(30)));
     assert!(!check(&sample, defaults()).ok());
@@ -93,6 +93,21 @@ fn an_increment_stands_for_its_part() {
     empty.remove(b"/0/s/0");
     empty.mark(Mark::SubmittedData, 3);
     clean(&empty, part);
+}
+
+#[test]
+fn what_nobody_calls_an_increment_is_taken_for_one_with_a_warning() {
+    let mut sample = Sample::with_blocks(30);
+    let unknown = Options { begins: Begins::Unknown, ..defaults() };
+    assert_eq!(clean(&sample, unknown.clone()).base, Some(1));
+    for height in 0..=20 {
+        for family in ["h", "d", "c", "s"] {
+            sample.remove(format!("/0/{family}/{height}").as_bytes());
+        }
+        sample.unindex(height);
+    }
+    let finding = warns(&sample, unknown, 1, 1, "");
+    assert_eq!((finding.until, check(&sample, defaults()).ok()), (Some(20), false));
 }
 
 #[test]

@@ -93,12 +93,30 @@ fn a_first_block_at_another_time_than_the_genesis_is_a_warning() {
 }
 
 #[test]
-fn a_genesis_of_another_chain_is_told_at_every_block() {
+fn a_genesis_of_another_chain_is_told_once() {
     let sample = Sample::with_blocks(130);
-    let genesis = Genesis { chain_id: "other".to_owned(), ..genesis(&sample) };
+    let genesis = Genesis { chain_id: "other".to_owned(), initial_height: 7, ..genesis(&sample) };
     let report = check(&sample, Options { genesis: Some(genesis), ..defaults() });
-    assert_eq!((report.count(Rule::ChainId, Level::Error), report.findings.len()), (130, 100));
-    assert_eq!(report.findings[0].message(), "expected chain id other, found chain id sample-1");
+    assert_eq!(brief(&report), [(Level::Error, 0, None)]);
+    assert_eq!(report.findings[0].rule, Rule::Genesis);
+    let message = report.findings[0].message();
+    assert_eq!(message, "expected chain id other, as the genesis has it, found chain id sample-1");
+    assert_eq!((report.chain_id.as_deref(), report.base), (Some("sample-1"), Some(1)));
+}
+
+#[test]
+fn many_findings_of_one_rule_are_counted() {
+    let mut sample = Sample::with_blocks(130);
+    sample.extend(131, |stage, draft| {
+        if stage == Stage::Made {
+            draft.chain_id = "other".to_owned();
+        }
+    });
+    let genesis = genesis(&sample);
+    let report = check(&sample, Options { genesis: Some(genesis), ..defaults() });
+    assert_eq!(report.count(Rule::ChainId, Level::Error), 131);
+    assert_eq!(report.findings.iter().filter(|one| one.rule == Rule::ChainId).count(), 100);
+    assert_eq!(report.findings[0].message(), "expected chain id sample-1, found chain id other");
 }
 
 #[test]
@@ -348,7 +366,7 @@ fn a_database_of_v0_is_told() {
 #[test]
 fn a_database_of_something_else_has_no_chain() {
     let mut checker = Checker::new(defaults());
-    for key in [&b"/app/x"[..], b"k"] {
+    for key in [&b"/1/x"[..], b"/app/x", b"k"] {
         checker.feed(&Entry { key, version: 1, value: b"x", ..Entry::default() }).unwrap();
     }
     let report = checker.finish().unwrap();

@@ -93,9 +93,10 @@ fn entries() -> impl Strategy<Value = Vec<OwnedEntry>> {
 
 proptest! {
     #[test]
-    fn any_mixture_gives_a_report(entries in entries(), part: bool, announced in prop::option::of(0u64..6)) {
+    fn any_mixture_gives_a_report(entries in entries(), begins in 0u8..3, announced in prop::option::of(0u64..6)) {
         let head = announced.map_or(Head::Unknown, Head::Announced);
-        let mut checker = Checker::new(Options { head, part, threads: 1, ..defaults() });
+        let begins = [Begins::Whole, Begins::Part, Begins::Unknown][usize::from(begins)];
+        let mut checker = Checker::new(Options { head, begins, threads: 1, ..defaults() });
         for entry in &entries {
             checker.feed(&entry.as_entry())?;
         }
