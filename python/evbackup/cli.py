@@ -16,7 +16,7 @@ from . import _check, _config, _params, _run, _verb
 from .errors import EvbackupError, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from ._results import Result
@@ -60,7 +60,16 @@ def _show(result: Result, *, as_json: bool, err: bool = False) -> None:
         # A segment has the id of the run that wrote it.
         click.echo(json.dumps({**_verb.run_id(), **result.as_dict()}), err=err)
         return
-    _rows(result.as_dict(), err=err)
+    _rows(dict(_flat(result.as_dict())), err=err)
+
+
+def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a result, those of a nested one with its name before them."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", field) for inner, field in value.items())
+        else:
+            yield name, value
 
 
 def _rows(values: dict[str, Any], *, err: bool = False) -> None:

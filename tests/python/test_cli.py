@@ -16,7 +16,21 @@ from evbackup.cli import cli
 from support import BLOCKS, TOKEN, grow
 
 Command = Callable[..., tuple[int, str, str]]
-VERBS = ["apply", "backup", "check", "completion", "demo", "digest", "inspect", "restore", "serve", "verify"]
+VERBS = [
+    "align",
+    "apply",
+    "backup",
+    "block",
+    "blocks",
+    "check",
+    "completion",
+    "demo",
+    "digest",
+    "inspect",
+    "restore",
+    "serve",
+    "verify",
+]
 
 
 def test_help_names_every_verb_and_every_exit_code(command: Command) -> None:

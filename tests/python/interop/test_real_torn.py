@@ -160,7 +160,9 @@ def read_slowly(node: RealNode, ended: list[float | str]) -> None:
         connection.close()
 
 
-def test_the_servers_time_limit_cuts_every_answer_after_ten_seconds(evnode: EvNode, bulky: Path, tmp_path: Path) -> None:
+def test_the_servers_time_limit_cuts_every_answer_after_ten_seconds(
+    evnode: EvNode, bulky: Path, tmp_path: Path
+) -> None:
     with evnode.aggregator(bulky, "--backups") as node:
         slow: list[float | str] = []
         reader = threading.Thread(target=read_slowly, args=(node, slow))
