@@ -1,5 +1,6 @@
 //! Take a segment from a server or a datastore: bytes are moved as they are, parsed on the way, and visible only once they are whole.
 
+mod blocks;
 mod describe;
 mod graves;
 mod record;
@@ -75,6 +76,18 @@ pub enum Since {
     Auto,
 }
 
+/// How the entries of a server are asked for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Via {
+    /// By the Backup RPC; where there is none, as [`Via::Blocks`]. A chain goes on as it was begun.
+    #[default]
+    Auto,
+    /// By the Backup RPC.
+    Rpc,
+    /// Block by block, by the RPCs that every released node has.
+    Blocks,
+}
+
 /// What to back up, and how.
 #[derive(Clone)]
 pub struct Options {
@@ -82,6 +95,10 @@ pub struct Options {
     pub origin: Origin,
     /// Where the segment goes.
     pub output: Output,
+    /// How a server is asked.
+    pub via: Via,
+    /// Where blocks are copied: byte for byte, by names that lead out of a node's metadata. An accident of released nodes, not a promise.
+    pub raw: bool,
     /// What is left out.
     pub since: Since,
     /// Take a full backup where an increment does not fit its base.
@@ -102,6 +119,8 @@ impl Options {
         Self {
             origin,
             output,
+            via: Via::Auto,
+            raw: false,
             since: Since::Version(0),
             on_mismatch_full: false,
             exact: None,
@@ -123,6 +142,10 @@ pub struct Backup {
     pub path: PathBuf,
     /// `"full"` or `"inc"`.
     pub kind: &'static str,
+    /// How it came: `"rpc"`, `"blocks"`, `"raw"`, `"store"` or `"badger"`.
+    pub via: String,
+    /// What is known to be missing.
+    pub lacks: Vec<String>,
     /// The segment's length.
     pub bytes: u64,
     /// Its entries.
@@ -178,7 +201,7 @@ pub async fn run(options: Options, progress: Progress) -> Result<Backup> {
     })
     .await?;
     let increment = base.is_some() || !matches!(options.since, Since::Version(0) | Since::Auto);
-    match session::run(&options, held.clone(), base, Vec::new(), &progress).await {
+    match Box::pin(session::run(&options, held.clone(), base, Vec::new(), &progress)).await {
         Err(error) if error.kind() == Kind::Mismatch && options.on_mismatch_full && increment => {
             if held.begun.load(Relaxed) {
                 return Err(error.with_hint("nothing of what was written can be used: take a full backup"));
@@ -186,7 +209,7 @@ pub async fn run(options: Options, progress: Progress) -> Result<Backup> {
             let note = format!("a full backup instead of an increment: {}", error.what());
             let mut full = Options::clone(&options);
             full.since = Since::Version(0);
-            session::run(&Arc::new(full), held, None, vec![note], &progress).await
+            Box::pin(session::run(&Arc::new(full), held, None, vec![note], &progress)).await
         }
         result => result,
     }

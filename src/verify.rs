@@ -1,6 +1,7 @@
 //! Prove segments and datastores without restoring them: the reading half of a restore, with checkers in the place of a sink.
 
 mod datastore;
+pub mod live;
 mod segments;
 
 use crate::base::progress::Progress;

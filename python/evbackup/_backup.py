@@ -24,6 +24,8 @@ def backup(
     path: StrPath,
     since: Since = 0,
     *,
+    via: Literal["auto", "rpc", "blocks"] = "auto",
+    raw: bool = False,
     on_mismatch: Literal["error", "full"] = "error",
     exact: bool | None = None,
     target_height: int | None = None,
@@ -50,6 +52,11 @@ def backup(
         path: The segment to write; or a folder, which gets a segment named after its source and the time.
         since: What is backed up already: an earlier `Backup`, the path of an earlier segment, a version (exclusive), or
             `"auto"`: whatever the folder `path` holds. 0 is a full backup.
+        via: How a node is asked. `"rpc"`: by the Backup RPC. `"blocks"`: block by block, by the RPCs that every released node has;
+            `lacks` says what they do not give. `"auto"`: by the Backup RPC, and block by block where there is none, which `via` and
+            `notes` say; a chain goes on in the way that it was begun.
+        raw: Where blocks are copied: byte for byte, by names that lead out of the node's metadata. They work in released nodes by
+            accident and are probed first; where they do not, blocks are copied by the documented RPCs.
         on_mismatch: When the source is not what `since` is based on: `"error"`, or `"full"`: take a full backup instead, and
             say so in `kind` and `notes`.
         exact: Compare with all keys of the base, so that every delete is found; None: where it is needed.
@@ -75,7 +82,8 @@ def backup(
         IncompleteError: The stream ended early; nothing was written.
         MismatchError: The source is not what the increment is based on.
         ExistsError: There is something at `path`.
-        UnsupportedError: That node serves no backups; the hint says what to do instead.
+        UnsupportedError: There is no Backup RPC, where only that may be used; the hint says what to do instead.
+        DamagedError: A node sent blocks that are not what they must be; the text says at which height.
         DeniedError: TLS, the token or file modes are in the way.
         LockedError: With `offline`, a node has the directory open.
 
@@ -92,6 +100,8 @@ async def backup_async(
     path: StrPath,
     since: Since = 0,
     *,
+    via: Literal["auto", "rpc", "blocks"] = "auto",
+    raw: bool = False,
     on_mismatch: Literal["error", "full"] = "error",
     exact: bool | None = None,
     target_height: int | None = None,
@@ -131,6 +141,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         "output": ("folder" if folder else "file", path),
         "manifest": None,
         "since": _since(given["since"]),
+        "via": given["via"],
+        "raw": given["raw"],
         "on_mismatch": given["on_mismatch"],
         "exact": given["exact"],
         "target_height": given["target_height"],

@@ -23,6 +23,8 @@ class Backup(Result):
     Attributes:
         path: The segment; None when it went to standard output.
         kind: `"full"` or `"inc"`.
+        via: How it came: `"rpc"`; `"blocks"` or `"raw"`, block by block; of a datastore on this machine `"store"` or `"badger"`.
+        lacks: What the source could not give, by names that the manifest's page explains.
         bytes: Size of the segment.
         entries: Entries in it, tombstones included.
         since_version: What it follows, exclusive; 0 for a full backup.
@@ -41,6 +43,8 @@ class Backup(Result):
 
     path: Path | None
     kind: str
+    via: str
+    lacks: tuple[str, ...]
     bytes: int
     entries: int
     since_version: int

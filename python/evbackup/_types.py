@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -56,6 +57,14 @@ def reading_of(
 ) -> tuple[bool, str | None, bool, int | None]:
     """How a Badger directory is read, as the native module takes it."""
     return (offline, None if staging is None else os.fspath(staging), any_file_system, max_rate)
+
+
+def address(text: str) -> str | None:
+    """The address that a text means: a URL, or `host:port` where no file is called so; else None."""
+    if text.startswith(("http://", "https://")):
+        return text
+    is_place = re.fullmatch(r"[^/]+:[0-9]{1,5}", text) is not None
+    return text if is_place and not os.path.lexists(text) else None
 
 
 def local(addr: StrPath) -> str | None:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import DatastoreInfo, Report, Segment
-from ._types import Paths, StrPath, paths_of, reading_of
+from ._types import Paths, StrPath, address, paths_of, reading_of
+from .errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._progress import ProgressOption
+    from ._types import Tls
 
 Signatures: TypeAlias = Literal["required", "optional", "other-payload", "unverified"]
 
@@ -28,15 +32,25 @@ def verify(
     el_height: int | None = None,
     el_timestamp: int | None = None,
     el_state_root: str | None = None,
+    against: Paths | None = None,
+    sample: int = 100,
+    tls: Tls | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    insecure: bool = False,
+    connect_timeout_s: float = 10.0,
+    idle_timeout_s: float = 60.0,
     progress: ProgressOption = None,
 ) -> Report:
     """Proves a segment, a chain of segments or a datastore without restoring it, and the blocks in it.
+
+    Or holds a running node against a backup, block by block at some heights.
 
     Reads to the end and collects; only what cannot be read at all is raised.
 
     Args:
         paths: A segment or several; together they are checked as a chain. Or a datastore: a store, or a Badger directory whose
-            node is stopped.
+            node is stopped. Or the address of a node: `http://…`, `https://…`, or `host:port` where no file is called so.
         level: `"quick"` (manifest, sizes, frames, checksums) or `"full"` (also digests, every entry, order, the chain, the blocks).
         chain: Check the blocks, too; None: when ev-node's keys are found.
         trusted: A height and the hash, as hex, of the header that the block at that height must have; the links lead down to it.
@@ -47,6 +61,15 @@ def verify(
         el_height: A block of the execution layer, whose values follow.
         el_timestamp: Its time in Unix seconds.
         el_state_root: The state root after it, as hex.
+        against: For the address of a node: the segments of a chain, or a datastore, whose blocks it must have. None: only the node's
+            own blocks are checked.
+        sample: For the address of a node: how many heights are compared, spread over what both have, both ends among them.
+        tls: For the address of a node: speak TLS with these files; `https://` alone trusts the machine's roots.
+        token: A bearer token; refused over plain text to another machine unless `insecure`.
+        headers: More gRPC metadata to send.
+        insecure: Send the token over plain text all the same.
+        connect_timeout_s: Seconds to wait for a connection.
+        idle_timeout_s: Seconds to wait for an answer.
         progress: True for a bar, or a callable that gets a `Progress` at most ten times a second.
 
     Returns:
@@ -56,23 +79,12 @@ def verify(
         MissingError: There is no such file.
         InvalidArgument: The call cannot be meant.
         DamagedError: A manifest is damaged, so nobody knows what its segment should be.
+        UnavailableError: No node answers at the address.
 
     Example:
         >>> evbackup.verify(["full.badger", "inc1.badger"]).raise_for_findings()  # doctest: +SKIP
     """
-    options = _options(
-        paths,
-        genesis,
-        level=level,
-        chain=chain,
-        trusted=trusted,
-        signatures=signatures,
-        was_based=was_based,
-        el_height=el_height,
-        el_timestamp=el_timestamp,
-        el_state_root=el_state_root,
-    )
-    return Report._of(wait(_evbackup.verify(options), progress))
+    return Report._of(wait(_job(locals()), progress))
 
 
 async def verify_async(
@@ -87,26 +99,45 @@ async def verify_async(
     el_height: int | None = None,
     el_timestamp: int | None = None,
     el_state_root: str | None = None,
+    against: Paths | None = None,
+    sample: int = 100,
+    tls: Tls | None = None,
+    token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    insecure: bool = False,
+    connect_timeout_s: float = 10.0,
+    idle_timeout_s: float = 60.0,
     progress: ProgressOption = None,
 ) -> Report:
     """`verify` for asyncio: same arguments, same result."""
-    options = _options(
-        paths,
-        genesis,
-        level=level,
-        chain=chain,
-        trusted=trusted,
-        signatures=signatures,
-        was_based=was_based,
-        el_height=el_height,
-        el_timestamp=el_timestamp,
-        el_state_root=el_state_root,
-    )
-    return Report._of(await wait_async(_evbackup.verify(options), progress))
+    return Report._of(await wait_async(_job(locals()), progress))
 
 
-def _options(paths: Paths, genesis: StrPath | None, **plain: object) -> dict[str, Any]:
-    return {"paths": paths_of(paths), "genesis": None if genesis is None else os.fspath(genesis), **plain}
+def _job(given: dict[str, Any]) -> _evbackup.Job:
+    """The work that the arguments mean."""
+    paths, trusted = paths_of(given["paths"]), given["trusted"]
+    addr = address(given["paths"]) if isinstance(given["paths"], str) else None
+    if addr is None:
+        if given["against"] is not None:
+            raise InvalidArgument("expected the address of a node with against, found a path")
+        genesis: StrPath | None = given["genesis"]
+        plain = ("level", "chain", "trusted", "signatures", "was_based", "el_height", "el_timestamp", "el_state_root")
+        options = {name: given[name] for name in plain}
+        return _evbackup.verify(
+            {**options, "paths": paths, "genesis": None if genesis is None else os.fspath(genesis)}
+        )
+    if given["sample"] < 0:
+        raise InvalidArgument(f"expected a sample of at least 0 heights, found {given['sample']}")
+    tls: Tls | None = given["tls"]
+    asked = {
+        "addr": addr,
+        "against": [] if given["against"] is None else paths_of(given["against"]),
+        "trusted": trusted,
+        "tls": None if tls is None else tls._options(),
+        "headers": list((given["headers"] or {}).items()),
+        **{name: given[name] for name in ("sample", "token", "insecure", "connect_timeout_s", "idle_timeout_s")},
+    }
+    return _evbackup.verify_live(asked)
 
 
 def inspect(

@@ -126,6 +126,24 @@ _token_file = click.option(
 )
 
 
+_timeouts = _decorate(
+    click.option(
+        "--connect-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=10.0,
+        show_default=True,
+        help="Seconds.",
+    ),
+    click.option(
+        "--idle-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=60.0,
+        show_default=True,
+        help="Seconds without a message.",
+    ),
+)
+
+
 def _tls(ca_help: str) -> Callable[[F], F]:
     return _decorate(
         click.option("--tls-ca", type=click.Path(dir_okay=False), help=ca_help),
@@ -224,6 +242,14 @@ def cli(
     help="What is backed up already: a version, a segment, or auto (whatever the folder holds).",
 )
 @click.option(
+    "--via",
+    type=click.Choice(["auto", "rpc", "blocks"]),
+    default="auto",
+    show_default=True,
+    help="By the Backup RPC, or block by block by the RPCs that every node has; auto: the second where there is no first.",
+)
+@click.option("--raw", is_flag=True, help="Where blocks are copied: byte for byte, in a way that works by accident.")
+@click.option(
     "--on-mismatch",
     type=click.Choice(["error", "full"]),
     default="error",
@@ -242,16 +268,7 @@ def cli(
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="More gRPC metadata.")
 @click.option("--insecure", is_flag=True, help="Send the token over plain text all the same.")
 @click.option("--max-rate", type=_params.Rate(), help="At most this fast: 10M, 1G.")
-@click.option(
-    "--connect-timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds."
-)
-@click.option(
-    "--idle-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    help="Seconds without a message.",
-)
+@_timeouts
 @_reading
 @_quiet
 @_json
@@ -260,6 +277,8 @@ def backup(
     output: str,
     manifest: str | None,
     since: int | str,
+    via: str,
+    raw: bool,
     on_mismatch: str,
     exact: bool | None,
     target_height: int | None,
@@ -291,6 +310,8 @@ def backup(
 
     options: dict[str, Any] = {
         "since": since,
+        "via": via,
+        "raw": raw,
         "on_mismatch": on_mismatch,
         "exact": exact,
         "target_height": target_height,
@@ -356,6 +377,26 @@ def _header(text: str) -> tuple[str, str]:
 @click.option("--el-height", type=click.IntRange(min=0), help="A block of the execution layer, to compare with.")
 @click.option("--el-timestamp", type=click.IntRange(min=0), help="Its Unix seconds.")
 @click.option("--el-state-root", metavar="HEX", help="The state root after it.")
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="Of a node: a segment, or a datastore, whose blocks it must have; several segments are a chain.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Of a node: how many heights are compared.",
+)
+@_tls("Of a node: certificates to trust instead of the machine's, PEM.")
+@click.option("--tls-server-name", help="The name that the server's certificate must carry.")
+@_token_file
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="More gRPC metadata.")
+@click.option("--insecure", is_flag=True, help="Send the token over plain text all the same.")
+@_timeouts
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @_quiet
 @_json
@@ -370,15 +411,29 @@ def verify(
     el_height: int | None,
     el_timestamp: int | None,
     el_state_root: str | None,
+    against: tuple[str, ...],
+    sample: int,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_server_name: str | None,
+    token_file: str | None,
+    headers: tuple[str, ...],
+    insecure: bool,
+    connect_timeout: float,
+    idle_timeout: float,
     strict: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Prove a chain of SEGMENTS, or a datastore, and the blocks in it; exits with 20 when something is wrong."""
+    """Prove a segment or a chain of SEGMENTS, or hold a running node against a backup; exits with 20 when something is wrong.
+
+    Instead of SEGMENTS it takes the address of a node (host:port, http://…, https://…).
+    """
     from . import _verify  # noqa: PLC0415
 
     report = _verify.verify(
-        segments,
+        segments[0] if len(segments) == 1 else segments,
         level=level,
         chain=chain,
         trusted=trusted,
@@ -388,6 +443,14 @@ def verify(
         el_height=el_height,
         el_timestamp=el_timestamp,
         el_state_root=el_state_root,
+        against=against or None,
+        sample=sample,
+        tls=_tls_of(tls_ca, tls_cert, tls_key, tls_server_name),
+        token=_token(token_file),
+        headers=dict(_header(header) for header in headers),
+        insecure=insecure,
+        connect_timeout_s=connect_timeout,
+        idle_timeout_s=idle_timeout,
         progress=not quiet,
     )
     _verb.note(report)

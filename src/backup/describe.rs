@@ -1,5 +1,6 @@
 //! What a segment turned out to be, as its manifest says it.
 
+use super::blocks::Way;
 use super::session::Question;
 use super::{Options, Origin};
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use crate::evnode::key;
 use crate::flow::gone::Standing;
 use crate::flow::hasher::hex;
 use crate::flow::increment::Base;
-use crate::flow::intake::Recorded;
+use crate::flow::intake::{Proven, Recorded};
 use crate::repo::manifest::{Blocks, Deletes, FORMAT, IndexBlock, Keys, Kind, Manifest, Parent, Piece, Run};
 use crate::rpc::{Announced, Final};
 use std::path::Path;
@@ -25,9 +26,17 @@ pub(super) struct Facts<'a> {
     pub(super) keys: Option<Keys>,
     pub(super) standing: Standing,
     pub(super) sure: bool,
+    pub(super) copied: Option<Copied<'a>>,
     pub(super) notes: &'a [String],
     pub(super) started: jiff::Timestamp,
     pub(super) elapsed_s: f64,
+}
+
+/// What is known of blocks that were copied one by one.
+pub(super) struct Copied<'a> {
+    pub(super) way: Way,
+    pub(super) chain_id: &'a str,
+    pub(super) proven: &'a Proven,
 }
 
 /// Up to where a segment misses nothing, and the block that shows it.
@@ -71,10 +80,11 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         format: FORMAT,
         segment: segment_name(facts.path),
         kind: if increment { Kind::Inc } else { Kind::Full },
-        via: match facts.options.origin {
-            Origin::Server(_) => "rpc",
-            Origin::Datastore(..) if facts.announced.reuses_versions => "badger",
-            Origin::Datastore(..) => "store",
+        via: match (&facts.options.origin, &facts.copied) {
+            (_, Some(copied)) => copied.way.name(),
+            (Origin::Server(_), None) => "rpc",
+            (Origin::Datastore(..), None) if facts.announced.reuses_versions => "badger",
+            (Origin::Datastore(..), None) => "store",
         }
         .to_owned(),
         encoding: Vec::new(),
@@ -96,18 +106,20 @@ pub(super) fn describe(facts: &Facts<'_>) -> Result<Manifest> {
         deletes,
         exact: facts.question.exact,
         listed: facts.keys.as_ref().map_or(0, |keys| keys.entries),
-        lacks: Vec::new(),
-        chain_id,
+        lacks: facts.copied.as_ref().map(|copied| copied.way.lacks()).unwrap_or_default(),
+        chain_id: facts.copied.as_ref().map(|copied| copied.chain_id.to_owned()).or(chain_id),
         announced_height: facts.announced.current_height,
         tip_height: tip(facts),
         complete_height: complete.height,
         complete_hash: complete.hash,
         block_version: complete.block_version,
         highest_height: facts.standing.highest,
+        included_height: facts.copied.as_ref().map_or(0, |copied| copied.proven.included),
         pruned: facts.standing.pruned,
         reuses_versions: facts.announced.reuses_versions,
         source: facts.options.origin.name(),
         layout: match facts.options.origin {
+            Origin::Server(_) if facts.copied.is_some() => String::new(),
             Origin::Server(_) => facts.end.layout.name().to_owned(),
             Origin::Datastore(..) => String::new(),
         },
@@ -153,6 +165,14 @@ fn segment_name(path: &Path) -> String {
 /// With a pinned version that is it. Badger's own stream misses nothing up to the version of the block that was announced before it
 /// began (`docs/concepts/increments.md`): every range was read after that block was committed.
 fn complete(facts: &Facts<'_>) -> Complete {
+    if let Some(Copied { proven, .. }) = &facts.copied {
+        return Complete {
+            version: proven.block_version,
+            height: proven.height,
+            hash: Some(proven.hash.clone()),
+            block_version: Some(proven.block_version),
+        };
+    }
     let watch = &facts.recorded.watch;
     let height = facts.announced.current_height;
     let block =

@@ -1,6 +1,7 @@
 //! The blocking half of a backup: it owns the unfinished files, decides whether what came is what was promised, and names them.
 
-use super::describe::{Facts, describe};
+use super::blocks::Way;
+use super::describe::{Copied, Facts, describe};
 use super::graves::{Burial, Graves, burial, bury_gone, list_live};
 use super::session::{Local, Question};
 use super::{Backup, Options, Output, SharedWriter};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::evnode::key;
 use crate::flow::gone::{Gone, Standing};
 use crate::flow::increment::{Base, compare, settle};
-use crate::flow::intake::{Arrivals, Out, Recorded, Recorder};
+use crate::flow::intake::{Arrivals, Out, Proven, Recorded, Recorder};
 use crate::flow::merge::{Merge, Ordered};
 use crate::flow::segment::sorted;
 use crate::flow::sort::Sorter;
@@ -115,6 +116,9 @@ pub(super) struct Record {
     /// Do ev-node's rules say for certain which keys of the block families are gone?
     sure: bool,
     started: jiff::Timestamp,
+    /// The blocks are copied one by one: how, and of which chain.
+    copying: Option<(Way, String)>,
+    proven: Option<Proven>,
 }
 
 pub(super) type KeysFile = KeysWriter<PartFile>;
@@ -130,7 +134,47 @@ impl Record {
     ) -> Self {
         let (announced, started) = (Announced::default(), jiff::Timestamp::now());
         let (standing, sure) = (Standing::default(), true);
-        Self { target, options, base, question, notes, progress, announced, standing, sure, started }
+        let (copying, proven) = (None, None);
+        Self {
+            target,
+            options,
+            base,
+            question,
+            notes,
+            progress,
+            announced,
+            standing,
+            sure,
+            started,
+            copying,
+            proven,
+        }
+    }
+
+    /// The segment that the backup follows.
+    pub(super) fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    /// The blocks are copied one by one, of this chain.
+    pub(super) fn copying(&mut self, way: Way, chain_id: String, notes: &[String]) {
+        self.copying = Some((way, chain_id));
+        self.notes.extend_from_slice(notes);
+    }
+
+    /// Something that the operator should know.
+    pub(super) fn note(&mut self, note: &str) {
+        self.notes.push(note.to_owned());
+    }
+
+    /// May a copy whose source has gone end where it is whole, for an increment to go on from?
+    pub(super) fn may_end_early(&self) -> bool {
+        matches!(self.target, Target::Files { .. }) && self.options.target_height.is_none()
+    }
+
+    /// Room for what is sorted on the way.
+    pub(super) fn scratch(&self) -> Scratch {
+        self.target.scratch()
     }
 
     pub(super) fn question(&self) -> &Question {
@@ -203,6 +247,8 @@ impl Record {
         } else {
             self.streamed(arrivals, keys.as_mut())?
         };
+        self.proven = arrivals.proven();
+        self.notes.extend(self.proven.iter().flat_map(|proven| proven.notes.clone()));
         let all = self.lists_all();
         let keys = keys.map(|keys| keys.finish(all)).transpose()?;
         let (keys_part, keys) = keys.unzip();
@@ -221,7 +267,7 @@ impl Record {
 
     /// Must deletes of the block families be derived? A store keeps its tombstones.
     fn derives(&self) -> bool {
-        self.announced.pinned_version.is_none() || self.announced.reuses_versions
+        self.copying.is_some() || self.announced.pinned_version.is_none() || self.announced.reuses_versions
     }
 
     fn watch(&self, keys: Option<Sorter>) -> Watch {
@@ -364,6 +410,11 @@ impl Record {
             keys,
             standing: self.standing,
             sure: self.sure,
+            copied: self.copying.as_ref().zip(self.proven.as_ref()).map(|((way, chain_id), proven)| Copied {
+                way: *way,
+                chain_id,
+                proven,
+            }),
             notes: &self.notes,
             started: self.started,
             elapsed_s: self.progress.state().elapsed_s,
@@ -390,6 +441,8 @@ fn backup(path: PathBuf, manifest: &Manifest) -> Backup {
     Backup {
         path,
         kind: manifest.kind.name(),
+        via: manifest.via.clone(),
+        lacks: manifest.lacks.clone(),
         bytes: manifest.bytes,
         entries: manifest.entries,
         since_version: manifest.since_version,

@@ -1,7 +1,8 @@
 //! One attempt: ask, let the bytes flow to the thread that records them, and wait for its word.
 
+use super::blocks::{self, Way};
 use super::record::{Held, Record, Target};
-use super::{Backup, Options, Origin, ReadOptions, Since};
+use super::{Backup, Options, Origin, ReadOptions, Since, Via};
 use crate::base::progress::{Phase, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::flow::increment::Base;
@@ -80,13 +81,14 @@ pub(super) async fn run(
     progress: &Progress,
 ) -> Result<Backup> {
     let question = Question::new(options, base.as_ref())?;
+    let asked = Asked::of(options, base.as_ref(), &question)?;
     let guard = progress.cancel_on_drop();
     progress.begin(Phase::Preparing, 0);
     let opened = (Arc::clone(options), base.is_some() || question.since > 0);
     let target = work::blocking(progress.clone(), move |_| Target::begin(&opened.0, held, opened.1)).await?;
     let record = Record::new(target, Arc::clone(options), base, question, notes, progress.clone());
     let result = match &options.origin {
-        Origin::Server(connect) => from_server(connect, record, progress).await,
+        Origin::Server(connect) => Box::pin(from_server(connect, asked, record, progress)).await,
         Origin::Datastore(path, reading) => {
             let (path, reading) = (path.clone(), reading.clone());
             work::blocking(progress.clone(), move |progress| {
@@ -99,11 +101,82 @@ pub(super) async fn run(
     result
 }
 
-async fn from_server(connect: &Connect, mut record: Record, progress: &Progress) -> Result<Backup> {
+/// Which RPCs a server is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asked {
+    /// Backup.
+    Backup,
+    /// Those that read.
+    Blocks(Way),
+    /// Backup, and those that read where there is none.
+    Either(Way),
+}
+
+impl Asked {
+    /// What the options ask for. A chain goes on in the way that it was begun.
+    fn of(options: &Options, base: Option<&Base>, question: &Question) -> Result<Self> {
+        let way = if options.raw { Way::Raw } else { Way::Blocks };
+        if matches!(options.origin, Origin::Datastore(..)) {
+            if options.via != Via::Auto || options.raw {
+                return Err(Error::invalid(
+                    "expected the address of a node where via or raw is given, found a path",
+                ));
+            }
+            return Ok(Asked::Backup);
+        }
+        let begun = base.map(|base| (base, Way::from_name(&base.manifest.via)));
+        match (options.via, begun) {
+            (Via::Rpc, _) if options.raw => {
+                Err(Error::invalid("expected via=\"blocks\" or \"auto\" with raw, found \"rpc\""))
+            }
+            (Via::Rpc, Some((base, Some(way)))) => {
+                Err(base.mismatch(format!("its blocks were copied one by one, via {}", way.name())))
+            }
+            (Via::Blocks, Some((base, None))) => {
+                Err(base.mismatch(format!("it was taken via {}", base.manifest.via)))
+            }
+            (Via::Auto, Some((_, Some(begun)))) if !options.raw => Ok(Asked::Blocks(begun)),
+            (Via::Auto, None) if question.since == 0 => Ok(Asked::Either(way)),
+            (Via::Blocks, _) | (Via::Auto, Some((_, Some(_)))) => Ok(Asked::Blocks(way)),
+            // A bare version counts otherwise where blocks are copied.
+            (Via::Rpc | Via::Auto, _) => Ok(Asked::Backup),
+        }
+    }
+}
+
+const NO_BACKUP_NOTE: &str =
+    "the node has no Backup RPC: its blocks were copied one by one; lacks says what is not in it";
+
+async fn from_server(
+    connect: &Connect,
+    asked: Asked,
+    mut record: Record,
+    progress: &Progress,
+) -> Result<Backup> {
     let mut client = rpc::connect(connect).await?;
+    if let Asked::Blocks(way) = asked {
+        return Box::pin(blocks::copy(client.reader(), record, way, progress)).await;
+    }
     let question = record.question();
     let request = Request { since: question.since, base: question.proof.clone() };
-    let mut incoming = client.backup(request).await?;
+    let mut incoming = match (client.backup(request).await, asked) {
+        (Err(error), Asked::Either(way)) if error.kind() == Kind::Unsupported => {
+            let reads = client.reader();
+            // Not a node at all? Then what it said first is what counts.
+            if matches!(reads.state().await, Err(other) if other.kind() == Kind::Unsupported) {
+                return Err(error);
+            }
+            record.note(NO_BACKUP_NOTE);
+            return Box::pin(blocks::copy(reads, record, way, progress)).await;
+        }
+        (Err(error), _) if error.kind() == Kind::Unsupported => {
+            return Err(match record.base() {
+                Some(base) => base.mismatch(error.what().to_owned()),
+                None => error,
+            });
+        }
+        (incoming, _) => incoming?,
+    };
     record.announce(incoming.announced().clone())?;
     progress.begin(Phase::Receiving, incoming.announced().estimated_bytes);
     progress.set_height(incoming.announced().current_height);

@@ -1,6 +1,7 @@
 //! What ev-node keeps in its datastore: keys, records, hashes, and the rules that make a chain of them. It opens nothing and is fed
 //! entries.
 
+pub mod block;
 pub mod chain;
 pub mod cut;
 pub mod generation;

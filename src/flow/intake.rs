@@ -17,6 +17,26 @@ use std::io::Write;
 pub trait Arrivals: Send {
     /// The next event. After [`Event::End`] it is not called again; an error when the other side has given up.
     fn next(&mut self) -> Result<Event>;
+
+    /// What was proven of blocks that were copied one by one, once all have come; `None` of a stream, which says so itself.
+    fn proven(&self) -> Option<Proven> {
+        None
+    }
+}
+
+/// What a copy of blocks ends with.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Proven {
+    /// The height that it ends at.
+    pub height: u64,
+    /// SHA-256 of the stored header there, as hex.
+    pub hash: String,
+    /// The version of that header.
+    pub block_version: u64,
+    /// Up to here the blocks' DA heights are final.
+    pub included: u64,
+    /// What the operator should know.
+    pub notes: Vec<String>,
 }
 
 /// Where a segment's bytes go.

@@ -2,7 +2,7 @@
 
 use super::convert::{self, Tls};
 use super::job::Job;
-use crate::backup::{self, Options, Origin, Output, Since};
+use crate::backup::{self, Options, Origin, Output, Since, Via};
 use crate::error::{Error, Result};
 use crate::rpc::{Address, Connect, DEFAULT_PORT};
 use pyo3::prelude::*;
@@ -20,6 +20,8 @@ pub(crate) struct Given {
     output: (String, PathBuf),
     manifest: Option<PathBuf>,
     since: (String, Option<PathBuf>, u64),
+    via: String,
+    raw: bool,
     on_mismatch: String,
     exact: Option<bool>,
     target_height: Option<u64>,
@@ -54,9 +56,21 @@ impl Given {
                 )));
             }
         };
+        let via = match self.via.as_str() {
+            "auto" => Via::Auto,
+            "rpc" => Via::Rpc,
+            "blocks" => Via::Blocks,
+            other => {
+                return Err(Error::invalid(format!(
+                    "expected \"auto\", \"rpc\" or \"blocks\" for via, found {other:?}"
+                )));
+            }
+        };
         Ok(Options {
             origin: self.origin()?,
             output: self.output()?,
+            via,
+            raw: self.raw,
             since: match self.since {
                 (kind, _, _) if kind == "auto" => Since::Auto,
                 (_, Some(segment), _) => Since::Segment(segment),

@@ -28,7 +28,7 @@ mod _evbackup {
         restore::{align_verb, apply_verb, restore_verb},
         serve::{Server, serve_verb},
         store::{Opened, open_segments, open_verb, sample_store},
-        verify::{digest_verb, inspect_verb, verify_verb},
+        verify::{digest_verb, inspect_verb, verify_live, verify_verb},
     };
     use pyo3::prelude::*;
 

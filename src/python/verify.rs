@@ -3,6 +3,7 @@
 use super::convert;
 use super::job::Job;
 use crate::error::Error;
+use crate::rpc::{Address, Connect, DEFAULT_PORT};
 use crate::{digest, inspect, verify};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -55,6 +56,43 @@ pub(crate) fn verify_verb(given: Verify) -> PyResult<Job> {
         execution_layer,
     };
     Ok(Job::new(move |progress| verify::run(options, progress), convert::result))
+}
+
+/// The keys of the dict that `evbackup.verify` passes for the address of a node.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Live {
+    addr: String,
+    against: Vec<PathBuf>,
+    sample: usize,
+    trusted: Option<(u64, String)>,
+    tls: Option<convert::Tls>,
+    token: Option<String>,
+    headers: Vec<(String, String)>,
+    insecure: bool,
+    connect_timeout_s: f64,
+    idle_timeout_s: f64,
+}
+
+/// A job that holds a node against a backup.
+#[pyfunction]
+pub(crate) fn verify_live(given: Live) -> PyResult<Job> {
+    let connect = Connect {
+        tls: given.tls.map(Into::into),
+        token: given.token,
+        headers: given.headers,
+        insecure: given.insecure,
+        connect_timeout: convert::seconds(given.connect_timeout_s, "connect_timeout_s")?,
+        idle_timeout: convert::seconds(given.idle_timeout_s, "idle_timeout_s")?,
+        ..Connect::new(Address::parse(&given.addr, DEFAULT_PORT)?)
+    };
+    let options = verify::live::Options {
+        connect: Box::new(connect),
+        against: given.against,
+        sample: given.sample,
+        trusted: given.trusted,
+    };
+    Ok(Job::new(move |progress| verify::live::run(options, progress), convert::result))
 }
 
 /// A job that says what a segment or a datastore is.

@@ -241,6 +241,15 @@ pub struct Client {
     max_rate: u64,
 }
 
+/// What a connection is made of.
+pub(super) struct Parts {
+    pub(super) grpc: Grpc<Channel>,
+    pub(super) metadata: MetadataMap,
+    pub(super) place: String,
+    pub(super) idle: Duration,
+    pub(super) rate: Option<Bucket>,
+}
+
 /// What to ask for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Request {
@@ -257,6 +266,17 @@ enum Refusal {
 }
 
 impl Client {
+    /// What [`Reader`](super::Reader) goes on with.
+    pub(super) fn parts(&self) -> Parts {
+        Parts {
+            grpc: self.grpc.clone(),
+            metadata: self.metadata.clone(),
+            place: self.place.clone(),
+            idle: self.idle,
+            rate: Bucket::new(self.max_rate),
+        }
+    }
+
     /// Asks for a backup and waits for the first metadata message.
     ///
     /// A server of the proposal's first layout takes `since` for a target height and may refuse it; then the question is put
@@ -335,7 +355,7 @@ impl Client {
 }
 
 /// A web server may answer 200 to anything.
-fn expect_grpc(headers: &MetadataMap) -> Result<()> {
+pub(super) fn expect_grpc(headers: &MetadataMap) -> Result<()> {
     match headers.get("content-type").map(|value| value.to_str().unwrap_or("something else")) {
         Some(found) if !found.starts_with("application/grpc") => {
             Err(Error::unsupported(format!("expected a gRPC reply, found {found}")).with_hint(NOT_GRPC_HINT))
@@ -349,7 +369,7 @@ fn hinted(error: Error) -> Error {
     if error.kind() == Kind::Damaged { error.with_hint(DAMAGED_HINT) } else { error }
 }
 
-fn silent(idle: Duration, bytes: u64) -> Error {
+pub(super) fn silent(idle: Duration, bytes: u64) -> Error {
     let text =
         format!("expected a message within {} s, found silence after {bytes} bytes", idle.as_secs_f64());
     Error::unavailable(text)

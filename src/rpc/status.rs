@@ -15,8 +15,7 @@ pub(crate) const HINT: &str = "evbackup-hint-bin";
 /// Headers have a limit of 16 KiB in all; an error text beyond this is no help.
 const MAX_TEXT: usize = 2000;
 
-const NO_BACKUP_HINT: &str =
-    "this node has no Backup RPC: run `evbackup serve` beside it, or back up the directory";
+const NO_BACKUP_HINT: &str = "this node has no Backup RPC: pass via=\"blocks\", run `evbackup serve` beside it, or back up the directory";
 
 /// What a server answers for `error`.
 pub(crate) fn to_status(error: &Error) -> Status {

@@ -1,9 +1,10 @@
 """`make bench`: each bar of the design against a baseline of the same run, as a table.
 
-    python tests/bench/run.py [--quick] [--only NAME …] [--dir FOLDER] [--peer PROGRAM] [--tool PROGRAM]
+    python tests/bench/run.py [--quick] [--only NAME …] [--dir FOLDER] [--peer PROGRAM] [--evnode PROGRAM] [--tool PROGRAM]
 
 Needs the release build of the module (`maturin develop --release`). Works in a folder of its own, which is removed at the end: up to
-30 GB, with `--quick` 1 GB. `--peer` names what `tests/interop/build.sh` has built; else it is built where Go is. `--tool`
+30 GB, with `--quick` 1 GB. `--peer` names what `tests/interop/build.sh` has built; else it is built where Go is; `--evnode` what
+`tests/interop/evnode/build.sh` has built. `--tool`
 names what cargo makes of `tool.rs`; else it is made. The bars on memory and on the shaped link need root. Misses are printed, not failures:
 benchmarks are not tests.
 """
@@ -25,6 +26,7 @@ import limits
 import link
 import node
 import reads
+import released
 import throughput
 from data import FULL, QUICK, Data
 from measure import Row, table
@@ -61,12 +63,21 @@ def build_peer(folder: Path) -> Path | None:
     return folder / "peer"
 
 
+def build_evnode(folder: Path) -> Path | None:
+    if shutil.which("go") is None:
+        print("Go is missing: a released node is not copied", file=sys.stderr)
+        return None
+    subprocess.run([ROOT / "tests" / "interop" / "evnode" / "build.sh", folder / "evnode"], check=True)
+    return folder / "evnode"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures evbackup against its bars.")
     parser.add_argument("--quick", action="store_true", help="small data, one round: does it run at all?")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this part; may be repeated")
     parser.add_argument("--dir", type=Path, help="where the data goes; a new folder in it is made and removed")
     parser.add_argument("--peer", type=Path, help="the program that tests/interop/build.sh makes")
+    parser.add_argument("--evnode", type=Path, help="the program that tests/interop/evnode/build.sh makes")
     parser.add_argument("--tool", type=Path, help="the program that cargo makes of tool.rs")
     given = parser.parse_args()
     sizes = QUICK if given.quick else FULL
@@ -94,6 +105,7 @@ def main() -> None:
             "restore": lambda: throughput.restore(data, sizes, peer()),
             "small-memory": lambda: limits.small_memory(data, sizes),
             "beside": lambda: node.beside(data, sizes, peer()),
+            "released": lambda: released.copied(data, sizes, given.evnode or build_evnode(data.folder)),
             "increment": lambda: throughput.increment(data, sizes),
             "large-memory": lambda: limits.large_memory(data, sizes),
             "blocks": lambda: reads.blocks(data, sizes),

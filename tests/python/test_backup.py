@@ -207,3 +207,16 @@ def test_a_missing_datastore(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         evbackup.backup(tmp_path / "nowhere", tmp_path / "full.badger")
     assert caught.value.filename == os.fspath(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("options", [{"via": "blocks"}, {"raw": True}, {"via": "magic"}])
+def test_only_a_node_is_asked_in_one_way_or_another(sample: Path, tmp_path: Path, options: Any) -> None:
+    with pytest.raises(evbackup.InvalidArgument):
+        evbackup.backup(sample, tmp_path / "full.badger", **options)
+    assert not left(tmp_path)
+
+
+def test_a_backup_says_how_it_was_made(server: evbackup.Server, sample: Path, tmp_path: Path) -> None:
+    wire = evbackup.backup(server.address, tmp_path / "wire.badger")
+    assert (wire.via, wire.lacks) == ("rpc", ())
+    assert evbackup.backup(sample, tmp_path / "directory.badger").via == "store"

@@ -30,6 +30,8 @@ from evbackup._results import size
 BACKUP = Backup(
     path=Path("full.badger"),
     kind="full",
+    via="rpc",
+    lacks=(),
     bytes=1_500_000,
     entries=1200,
     since_version=0,

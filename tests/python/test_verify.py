@@ -188,3 +188,21 @@ def test_the_twins(full: Backup, sample: Path) -> None:
     assert report.ok
     assert segment == evbackup.inspect(full)
     assert one == other
+
+
+def test_an_address_is_told_from_a_file(full: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether something is there decides for what could be both."""
+    assert full.path is not None
+    with pytest.raises(evbackup.UnavailableError):
+        evbackup.verify("127.0.0.1:1", against=full)
+    with pytest.raises(evbackup.UnavailableError):
+        evbackup.verify("http://127.0.0.1:1", connect_timeout_s=2.0)
+    with pytest.raises(evbackup.MissingError):
+        evbackup.verify("127.0.0.1:x")
+    with pytest.raises(evbackup.InvalidArgument):
+        evbackup.verify(full, against=full)
+    with pytest.raises(evbackup.InvalidArgument):
+        evbackup.verify("127.0.0.1:1", sample=-1)
+    monkeypatch.chdir(tmp_path)
+    copied(full, tmp_path).rename("node:7331")
+    assert evbackup.verify("node:7331").segments == (Path("node:7331"),)

@@ -60,6 +60,7 @@ fn manifest(content: &[u8]) -> Manifest {
         complete_hash: None,
         block_version: None,
         highest_height: 0,
+        included_height: 0,
         pruned: Pruned::default(),
         reuses_versions: false,
         source: "test".into(),

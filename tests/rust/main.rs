@@ -38,6 +38,8 @@ mod peer;
 mod proof;
 /// The read RPCs of a node, served from stores and directories: gRPC, gRPC-Web, Connect.
 mod reads;
+/// Released nodes, which have no Backup RPC: copied block by block.
+mod released;
 /// The Backup RPC: client and server, both layouts, TLS, tokens, time limits.
 mod rpc;
 /// The store: bulk load, increments, snapshots, crashes.

@@ -7,6 +7,9 @@ mod peers;
 /// Whom the client cannot talk to, and what it says about it.
 #[cfg(test)]
 mod reach;
+/// Replies of the read RPCs, and what is none.
+#[cfg(test)]
+mod reader;
 /// Tokens, places, stopping, health, reflection: what the server does besides streaming.
 #[cfg(test)]
 mod serve;

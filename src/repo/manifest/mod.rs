@@ -210,7 +210,7 @@ pub struct Manifest {
     pub segment: String,
     /// Everything or what changed.
     pub kind: Kind,
-    /// How it came: `"rpc"`, `"store"`, `"badger"`.
+    /// How it came: `"rpc"`, `"blocks"`, `"raw"`, `"store"`, `"badger"`.
     pub via: String,
     /// Compression and encryption over the plain bytes, outermost last. Digests and offsets are of the plain bytes.
     pub encoding: Vec<String>,
@@ -263,6 +263,9 @@ pub struct Manifest {
     /// The highest height of a block's key in the chain so far; 0: none.
     #[serde(default)]
     pub highest_height: u64,
+    /// Up to here the DA heights of blocks that were copied one by one are final; 0: none are, or a stream brought them.
+    #[serde(default)]
+    pub included_height: u64,
     /// How far the source had pruned.
     #[serde(default)]
     pub pruned: Pruned,
@@ -463,6 +466,7 @@ pub(super) mod tests {
             complete_hash: Some("ab".repeat(32)),
             block_version: Some(8),
             highest_height: 3,
+            included_height: 0,
             pruned: Pruned::default(),
             reuses_versions: false,
             source: "http://node:7331".into(),

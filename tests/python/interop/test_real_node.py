@@ -71,14 +71,6 @@ def test_a_released_node_goes_on_from_a_chain(
         assert node.finish() == 0
 
 
-def test_a_released_node_has_no_backup_rpc_of_its_own(evnode: EvNode, tmp_path: Path) -> None:
-    with evnode.aggregator(tmp_path / "home") as node:
-        with pytest.raises(evbackup.UnsupportedError) as caught:
-            evbackup.backup(node.rpc, tmp_path / "full.badger")
-        assert "evbackup serve" in str(caught.value.hint)
-        assert node.finish() == 0
-
-
 def test_a_killed_released_node_goes_on_from_a_backup_of_what_is_left(evnode: EvNode, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with evnode.aggregator(home) as node:

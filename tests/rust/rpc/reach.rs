@@ -95,7 +95,7 @@ async fn a_node_without_the_rpc_says_404_and_gets_a_way_out() {
     let node = http2(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x8d]).await;
     let error = fails(node, 0).await;
     assert_eq!(error.kind(), Kind::Unsupported, "{error:?}");
-    let hint = "this node has no Backup RPC: run `evbackup serve` beside it, or back up the directory";
+    let hint = "this node has no Backup RPC: pass via=\"blocks\", run `evbackup serve` beside it, or back up the directory";
     assert_eq!(error.hint(), Some(hint));
 
     // The same from a gRPC server that knows other services.

@@ -44,6 +44,17 @@ options:
       - Do nothing when the newest backup in the folder O(path), or the segment O(path), was begun less than this ago.
       - Seconds, or a length of time such as V(90m), V(6h) or V(1d12h).
     type: str
+  via:
+    description:
+      - How a node is asked. V(rpc) is by the Backup RPC, V(blocks) block by block, by the RPCs that every released node has.
+      - V(auto) is V(rpc), and V(blocks) where there is no Backup RPC. A chain goes on in the way that it was begun.
+    type: str
+    choices: [auto, rpc, blocks]
+    default: auto
+  raw:
+    description: Where blocks are copied, byte for byte, in a way that works in released nodes by accident and is probed first.
+    type: bool
+    default: false
   on_mismatch:
     description: When the source is not what the increment is based on, fail, or take a full backup instead.
     type: str
@@ -122,6 +133,8 @@ def main():
             path=dict(type="path", required=True),
             since=dict(type="str", default="0"),
             max_age=dict(type="str"),
+            via=dict(type="str", choices=["auto", "rpc", "blocks"], default="auto"),
+            raw=dict(type="bool", default=False),
             on_mismatch=dict(type="str", choices=["error", "full"], default="error"),
             exact=dict(type="bool"),
             target_height=dict(type="int"),
@@ -153,6 +166,8 @@ def run(module, params, path):
         params["addr"],
         path,
         int(since) if since.isdecimal() else since,
+        via=params["via"],
+        raw=params["raw"],
         on_mismatch=params["on_mismatch"],
         exact=params["exact"],
         target_height=params["target_height"],
