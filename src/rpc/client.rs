@@ -41,7 +41,7 @@ const CUT_BY_OURS_HINT: &str =
 pub const DAMAGED_HINT: &str = "the server, or something on the way to it, is at fault: try again";
 /// A released ev-node answers so, with the 404 of Go's web server.
 const NOT_GRPC_HINT: &str = "is this the node's RPC port (7331 by default)? A node without the Backup RPC answers so, too: \
-                             run `evbackup serve` beside it, or back up its directory";
+                             pass via=\"blocks\", run `evbackup serve` beside it, or back up its directory";
 const PLAIN_TOKEN_HINT: &str =
     "use https:// or tls; insecure=True sends the token for everyone on the way to read";
 

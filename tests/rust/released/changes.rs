@@ -18,7 +18,7 @@ fn a_pruned_node_is_copied_from_its_base() {
             let node = Node::new(sample);
             let made = copy(node.start().await, &path, Since::Version(0)).await.unwrap();
             assert_eq!(made.notes.len(), if marked { 1 } else { 2 }, "{:?}", made.notes);
-            let live = live(&[path.clone()]);
+            let live = live(std::slice::from_ref(&path));
             assert_eq!(live["/0/m/lst-prnd-b"], 23u64.to_le_bytes());
             assert!(live.contains_key("/0/h/24") && live.contains_key("/0/s/24"));
             assert!(!live.contains_key("/0/h/23") && !live.contains_key("/0/s/23"));
@@ -116,7 +116,7 @@ fn a_node_that_goes_on_is_copied_up_to_where_it_stood() {
         });
         let made = copy(node.start().await, &path, Since::Version(0)).await.unwrap();
         assert_eq!((made.announced_height, made.complete_height), (50, 50));
-        let live = live(&[path.clone()]);
+        let live = live(std::slice::from_ref(&path));
         assert_eq!(live["/0/t"], 50u64.to_le_bytes());
         assert_eq!(live["/0/m/last-submitted-header-height"], 50u64.to_le_bytes());
         assert_eq!(manifest(&path).included_height, 50);

@@ -75,7 +75,7 @@ fn raw_is_byte_for_byte() {
         let made = copy_raw(node.start().await, &path, Since::Version(0)).await.unwrap();
         assert_eq!(made.via, "raw");
         assert!(made.notes.is_empty() && !made.lacks.contains(&"state-da-heights".to_owned()));
-        let mut found = live(&[path.clone()]);
+        let mut found = live(std::slice::from_ref(&path));
         found.remove("/single/checkpoint");
         expect_same(&found, &held(&node.world().sample));
         expect_sound(&[path], 120);
@@ -258,7 +258,7 @@ fn a_chain_that_begins_above_one_has_the_state_before_it() {
         let node = Node::new(sample);
         copy(node.start().await, &path, Since::Version(0)).await.unwrap();
         expect_same(
-            &without_da_heights(live(&[path.clone()])),
+            &without_da_heights(live(std::slice::from_ref(&path))),
             &without_da_heights(held(&node.world().sample)),
         );
         expect_sound(&[path], 1011);

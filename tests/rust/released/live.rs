@@ -24,7 +24,7 @@ async fn backups(address: SocketAddr, folder: &Path) -> Vec<Vec<PathBuf>> {
     copy(address, &full, Since::Version(0)).await.unwrap();
     let bare = folder.join("bare");
     put(&bare, &std::fs::read(&full).unwrap());
-    restore_to(&[full.clone()], &folder.join("store")).await.unwrap();
+    restore_to(std::slice::from_ref(&full), &folder.join("store")).await.unwrap();
     vec![vec![full], vec![bare], vec![folder.join("store")]]
 }
 

@@ -89,11 +89,11 @@ impl Node {
         address
     }
 
-    fn hear(&self, asked: Asked) -> Result<MutexGuard<'_, World>, Status> {
+    fn hear(&self, asked: &Asked) -> Result<MutexGuard<'_, World>, Status> {
         let mut world = self.world();
         world.asked.push(asked.clone());
         if let Some(mut trouble) = world.trouble.take() {
-            let heard = trouble(&mut world, &asked);
+            let heard = trouble(&mut world, asked);
             world.trouble.get_or_insert(trouble);
             heard?;
         }
@@ -142,7 +142,7 @@ impl StoreService for Node {
         let Some(Identifier::Height(height)) = request.into_inner().identifier else {
             return Err(Status::invalid_argument("no height"));
         };
-        let mut world = self.hear(Asked::Block(height))?;
+        let mut world = self.hear(&Asked::Block(height))?;
         let height = if height == 0 { world.tip() } else { height };
         let missing = || Status::internal("failed to retrieve block data: datastore: key not found");
         let mut header = world.value(&Key::Header(height)).ok_or_else(missing)?;
@@ -158,7 +158,7 @@ impl StoreService for Node {
     }
 
     async fn get_state(&self, _: Request<()>) -> Result<Response<GetStateResponse>, Status> {
-        let world = self.hear(Asked::State)?;
+        let world = self.hear(&Asked::State)?;
         let value = world.value(&Key::State(world.tip())).ok_or_else(|| Status::not_found("no state"))?;
         let state = State::decode(&value).unwrap();
         let time = state.last_block_time.unwrap_or_default();
@@ -185,7 +185,7 @@ impl StoreService for Node {
         request: Request<GetMetadataRequest>,
     ) -> Result<Response<GetMetadataResponse>, Status> {
         let name = request.into_inner().key;
-        let world = self.hear(Asked::Metadata(name.clone()))?;
+        let world = self.hear(&Asked::Metadata(name.clone()))?;
         let value = world.metadata(&name).ok_or_else(|| Status::not_found("datastore: key not found"))?;
         Ok(Response::new(GetMetadataResponse { value: value.into() }))
     }

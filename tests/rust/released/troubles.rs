@@ -159,7 +159,7 @@ fn large_blocks_are_copied_among_small_ones() {
                 _ => 100,
             };
             if stage == evbackup::evnode::sample::Stage::Made {
-                draft.transactions = vec![vec![draft.height as u8; bytes]];
+                draft.transactions = vec![vec![draft.height.to_le_bytes()[0]; bytes]];
                 let mut data = vec![0x12];
                 evbackup::base::cursor::put_uvarint(&mut data, bytes as u64);
                 data.extend(&draft.transactions[0]);
