@@ -123,9 +123,7 @@ def _job(given: dict[str, Any]) -> _evbackup.Job:
         genesis: StrPath | None = given["genesis"]
         plain = ("level", "chain", "trusted", "signatures", "was_based", "el_height", "el_timestamp", "el_state_root")
         options = {name: given[name] for name in plain}
-        return _evbackup.verify(
-            {**options, "paths": paths, "genesis": None if genesis is None else os.fspath(genesis)}
-        )
+        return _evbackup.verify({**options, "paths": paths, "genesis": None if genesis is None else os.fspath(genesis)})
     if given["sample"] < 0:
         raise InvalidArgument(f"expected a sample of at least 0 heights, found {given['sample']}")
     tls: Tls | None = given["tls"]

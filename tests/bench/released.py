@@ -74,7 +74,9 @@ def copied(data: Data, sizes: Sizes, program: Path | None) -> list[Row]:
             bar, good = ("-", None) if raw else (f"≥ {BAR} blocks/s", rate >= BAR)
             rows.append(Row(what, bar, figure, good, f"{peak / MIB:.0f} MiB"))
             if peak > MEMORY:
-                rows.append(Row(f"memory of it, {'raw' if raw else 'blocks'}", "≤ 256 MiB", f"{peak / MIB:.0f} MiB", False))
+                rows.append(
+                    Row(f"memory of it, {'raw' if raw else 'blocks'}", "≤ 256 MiB", f"{peak / MIB:.0f} MiB", False)
+                )
     finally:
         node.close()
     data.drop("released")
