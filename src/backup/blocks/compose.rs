@@ -14,7 +14,6 @@ use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
 use crate::entry::{Entry, META_DELETE, Sink as _, Source};
 use crate::error::{Error, Result};
-use crate::evnode::families;
 use crate::evnode::key::{self, Key, Part};
 use crate::flow::hasher::hex;
 use crate::flow::intake::{Arrivals, Proven};
@@ -198,7 +197,7 @@ impl Composer {
         }
         if rest.pruned > 0 {
             for height in self.first..=rest.pruned {
-                for key in families::block_keys(height).into_iter().chain(families::da_keys(height)) {
+                for key in key::block_keys(height).into_iter().chain(key::da_keys(height)) {
                     self.put_rest(&key, b"", META_DELETE)?;
                 }
             }
@@ -216,8 +215,8 @@ impl Composer {
         let mut passed = 0_u32;
         while tail.source.advance()? {
             let entry = tail.source.entry();
-            let height = key::height(entry.value).filter(|_| entry.key.starts_with(families::INDEX));
-            let height = height.or_else(|| families::height_of(entry.key)).unwrap_or(top);
+            let height = key::height(entry.value).filter(|_| entry.key.starts_with(key::INDEX));
+            let height = height.or_else(|| Key::parse(entry.key).made_from()).unwrap_or(top);
             // Of what was pruned the index goes unnamed; what lies above an early end was too early.
             if height > top || (height <= pruned && entry.meta & META_DELETE == 0) {
                 continue;
@@ -261,6 +260,7 @@ impl Composer {
             pinned_version: Some(version),
             store_id: self.store_id.clone(),
             sha256: Vec::new(),
+            left_out: 0,
             tip_height: self.end.as_ref().map(|end| end.height),
             deletes: Some("exact".to_owned()),
         }

@@ -5,7 +5,6 @@ use crate::base::scratch::Scratch;
 use crate::entry::{Datastore, META_DELETE, Need, Snapshot, Source};
 use crate::error::{Error, Result};
 use crate::evnode::block::{Block, Contents};
-use crate::evnode::families;
 use crate::evnode::key::{self, Key};
 use crate::flow::chain::Chain;
 use crate::flow::datastore::{self, ReadOptions};
@@ -168,9 +167,10 @@ fn scanned(chain: &Chain, progress: &Progress) -> Result<(u64, u64)> {
 fn collect(chain: &Chain, heights: &[u64], progress: &Progress) -> Result<Blocks> {
     let (mut contents, mut blocks) = (BTreeMap::new(), Blocks::new());
     newest(chain, progress, &mut |key, value| {
-        let wanted = families::block_height(key).filter(|height| heights.binary_search(height).is_ok());
+        let key = Key::parse(key);
+        let wanted = key.block_height().filter(|height| heights.binary_search(height).is_ok());
         let Some(height) = wanted else { return };
-        match Key::parse(key) {
+        match key {
             // Keys of data come before those of headers.
             Key::Data(_) => drop(contents.insert(height, Contents::read(height, value))),
             Key::Header(_) => {

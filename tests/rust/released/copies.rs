@@ -35,7 +35,7 @@ fn a_node_without_the_backup_rpc_is_copied_block_by_block() {
         assert_eq!(live(&chain)["/single/checkpoint"], [0x08, 220, 1]);
         expect_sound(&chain, 120);
         for entry in entries(&chain) {
-            let height = evbackup::evnode::families::height_of(&entry.key);
+            let height = Key::parse(&entry.key).made_from();
             let height = height.or_else(|| {
                 let index = entry.key.starts_with(b"/0/i/");
                 index.then(|| u64::from_le_bytes(entry.value.clone().try_into().unwrap()))
