@@ -5,6 +5,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def layer(chain: list[Backup]) -> Alignment:
 
 
 def test_the_same_block_is_where_to_cut(chain: list[Backup], layer: Alignment, tmp_path: Path) -> None:
-    given = {"el_height": 35, "el_timestamp": layer.timestamp}
+    given: dict[str, Any] = {"el_height": 35, "el_timestamp": layer.timestamp}
     for source in (chain, tmp_path / "growing"):
         for root in (layer.state_root, f"0x{layer.state_root}", bytes.fromhex(layer.state_root)):
             fit = evbackup.align(source, el_state_root=root, **given)
