@@ -482,3 +482,42 @@ fn a_chain_is_aligned_with_the_execution_layer() {
     let error = ask(other).unwrap_err();
     assert_eq!(error.hint(), Some("block 25 has that state root: is the execution layer's height right?"));
 }
+
+/// What published releases have written: those that are cut are clean at every height, the older ones are refused by name.
+#[test]
+fn chains_of_published_releases_are_cut_or_refused_by_generation() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut cuts = 0;
+    for case in
+        ["a", "b", "c", "c1", "e", "f"].iter().flat_map(|one| [(*one).to_owned(), format!("{one}-follower")])
+    {
+        let segment = folder.path().join(format!("{case}.badger"));
+        std::fs::copy(golden.join(format!("evnode-{case}/full.badger")), &segment).unwrap();
+        let paths = std::slice::from_ref(&segment);
+        let whole = run(&into_badger(paths, &folder.path().join(&case))).unwrap();
+        if case.starts_with(['a', 'b']) {
+            let error = run(&at_height(into_badger(paths, &folder.path().join("no")), 5)).unwrap_err();
+            assert_eq!(error.code(), "unsupported", "{case}: {error}");
+            let tags =
+                if case.starts_with('a') { "v1.0.0-beta.1 to beta.2" } else { "v1.0.0-beta.3 to beta.8" };
+            assert!(error.what().ends_with(tags), "{case}: {error}");
+            continue;
+        }
+        for height in 1..=whole.tip_height {
+            let dest = folder.path().join(format!("{case}-{height}"));
+            let made = run(&at_height(into_badger(paths, &dest), height)).unwrap();
+            assert_eq!(made.tip_height, height, "{case}");
+            clean(&dest);
+            cuts += 1;
+        }
+        let tip = folder.path().join(format!("{case}-{}", whole.tip_height));
+        if digest_of_directory(&tip, 0, false) != digest_of_directory(&folder.path().join(&case), 0, false) {
+            // A block that was in production is not part of a cut.
+            let again = folder.path().join(format!("{case}-again"));
+            let made = run(&at_height(into_badger(paths, &again), whole.tip_height)).unwrap();
+            assert!(!made.changes.is_empty(), "{case}");
+        }
+    }
+    assert!(cuts > 100, "only {cuts} heights");
+}
