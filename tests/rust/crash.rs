@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Some MB: long enough to be hit in every phase, short enough to be hit hundreds of times.
 const BLOCKS: u64 = 700;
+/// Where the chain of one segment is cut; one of two at twice that.
+const CUT_AT: u64 = 300;
 const SHAPE: Shape = Shape { data_bytes: 2_000 };
 
 /// What is done over and over, by a child that is killed and by the parent that follows it. Everything is in one folder: what is
@@ -34,10 +36,11 @@ enum Verb {
     Directory,
     DirectoryKeep,
     DirectoryRemove,
+    Cut,
     Apply,
 }
 
-const VERBS: [Verb; 10] = [
+const VERBS: [Verb; 11] = [
     Verb::Backup,
     Verb::BackupOver,
     Verb::BackupFolder,
@@ -47,6 +50,7 @@ const VERBS: [Verb; 10] = [
     Verb::Directory,
     Verb::DirectoryKeep,
     Verb::DirectoryRemove,
+    Verb::Cut,
     Verb::Apply,
 ];
 
@@ -62,6 +66,7 @@ impl Verb {
             Verb::Directory => "directory",
             Verb::DirectoryKeep => "directory overwrite keep",
             Verb::DirectoryRemove => "directory overwrite remove",
+            Verb::Cut => "restore at a height",
             Verb::Apply => "apply",
         }
     }
@@ -110,6 +115,11 @@ async fn run(verb: Verb, folder: &Path, address: &str, paths: &[PathBuf], progre
         Verb::Directory => restore::run(directory(false, true), progress).await.map(drop),
         Verb::DirectoryKeep => restore::run(directory(true, true), progress).await.map(drop),
         Verb::DirectoryRemove => restore::run(directory(true, false), progress).await.map(drop),
+        // Of each chain at a height of its own.
+        Verb::Cut => {
+            let at_height = Some(CUT_AT * paths.len() as u64);
+            restore::run(restore::Options { at_height, ..restored(true, false) }, progress).await.map(drop)
+        }
         Verb::Apply => {
             let options = apply::Options { paths: paths.to_vec(), store: store(folder) };
             apply::run(options, progress).await.map(drop)
@@ -165,6 +175,19 @@ impl Scene {
             servers.push(block_on(serve_listen(&served, listen)));
         }
         Self { folder, servers, sha256, chains, digests }
+    }
+
+    /// The same, where each state is its chain cut at a height.
+    fn cut() -> Self {
+        let mut scene = Self::new(2);
+        for (state, chain) in scene.chains.iter().enumerate() {
+            let dest = scene.path().join(format!("in/cut{state}"));
+            let at_height = Some(CUT_AT * chain.len() as u64);
+            let options = restore::Options { at_height, ..into_rocksdb(chain, &dest) };
+            block_on(restore::run(options, Progress::new())).unwrap();
+            scene.digests[state] = digest_of_store(&dest, 0, true).0;
+        }
+        scene
     }
 
     fn path(&self) -> &Path {

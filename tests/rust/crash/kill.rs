@@ -174,7 +174,8 @@ fn kill(verb: Verb, hits: u32, scene: &Scene, way: &mut dyn Way) {
         if row.kills.is_multiple_of(2) {
             // Nothing else may be replaced by what is there already.
             if found == from
-                || [Verb::BackupOver, Verb::RestoreRemove, Verb::DirectoryRemove, Verb::Apply].contains(&verb)
+                || [Verb::BackupOver, Verb::RestoreRemove, Verb::DirectoryRemove, Verb::Cut, Verb::Apply]
+                    .contains(&verb)
             {
                 let address = scene.address(to.min(1));
                 let next = unlocked(|| block_on(run(verb, scene.path(), &address, &paths, Progress::new())));
@@ -325,6 +326,12 @@ fn a_badger_directory_killed_at_any_moment_is_none_the_old_one_or_the_new_one() 
     kill(Verb::Directory, 50, &scene, &mut Stores { fresh: true });
     kill(Verb::DirectoryKeep, 50, &scene, &mut Stores { fresh: false });
     kill(Verb::DirectoryRemove, 50, &scene, &mut Stores { fresh: false });
+}
+
+#[test]
+fn a_cut_killed_at_any_moment_is_the_old_store_or_the_new_one() {
+    let scene = Scene::cut();
+    kill(Verb::Cut, 50, &scene, &mut Stores { fresh: false });
 }
 
 #[test]
