@@ -27,7 +27,7 @@ step = @printf '\n==> %s\n' "$(1)"
 export VIRTUAL_ENV := $(abspath $(VENV))
 export EVBACKUP_FUZZ_S := $(FUZZ_S)
 
-.PHONY: live help demo test lint lint-rust lint-python test-rust test-python develop wheel test-wheel bench fuzz docs rustdoc recording reference ansible galaxy clean
+.PHONY: live notebooks notebook-tools pictures help demo test lint lint-rust lint-python test-rust test-python develop wheel test-wheel bench fuzz docs rustdoc recording reference ansible galaxy clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,16 @@ ansible: develop $(VENV)/ansible ## The collection by Ansible's own tools: sanit
 galaxy: $(VENV)/galaxy/ready ## The collection as Galaxy takes it, in dist/; REPOSITORY=https://… is the address of its sources
 	@tests/galaxy.sh $(abspath $(VENV)/galaxy/bin) '$(REPOSITORY)'
 
+notebook-tools: $(VENV)/notebooks ## What `make test` needs to skip no notebook
+
+notebooks: develop $(VENV)/notebooks ## The notebooks, the tables and the report page, with nothing skipped (needs Chromium)
+	$(call step,notebooks)
+	@EVBACKUP_REQUIRE_NOTEBOOKS=1 EVBACKUP_REQUIRE_BROWSER=1 $(bin)/pytest tests/python/notebooks
+
+pictures: develop $(VENV)/notebooks ## Make the pictures of the notebooks and of the report page in docs/pictures anew (needs Chromium)
+	$(call step,pictures)
+	@$(bin)/python docs/pictures.py docs/pictures
+
 clean: ## Remove what was built in this checkout (the cache in ~/.cache/evbackup stays)
 	rm -rf $(VENV) target dist .mypy_cache .pytest_cache .ruff_cache python/evbackup/*.so
 	find python tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -140,16 +150,25 @@ $(VENV)/wheel: $(VENV)/tools
 	@$(bin)/pip install --quiet --group wheel
 	@touch $@
 
-# Sphinx and its like, which only `make docs` needs.
-$(VENV)/docs: $(VENV)/tools
-	@$(bin)/pip install --quiet --group docs
-	@touch $@
-
 # Galaxy's importer wants other versions of what the rest of the tools share.
 $(VENV)/galaxy/ready: $(VENV)/tools
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	@$(@D)/bin/python -m pip install --quiet --group galaxy
+	@touch $@
+
+# Sphinx and its like, which only `make docs` needs; it runs the notebooks, too.
+$(VENV)/docs: $(VENV)/notebooks
+	@$(bin)/pip install --quiet --group docs
+	@touch $@
+
+# What notebooks, tables and pages are tested with is large, too. Chromium is Debian's.
+$(VENV)/notebooks: $(VENV)/tools
+	@$(bin)/pip install --quiet --group notebooks
+	@$(PYTHON) -m venv $(VENV)/frames
+	@$(VENV)/frames/bin/python -m pip install --quiet --disable-pip-version-check pip==26.3
+	@$(VENV)/frames/bin/pip install --quiet --group frames
+	@command -v chromium >/dev/null || echo 'chromium is missing: the tests of the report page in a browser are skipped (apt-get install chromium)' >&2
 	@touch $@
 
 # Ansible's tools are large, and only `make ansible` needs them.

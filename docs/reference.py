@@ -55,7 +55,7 @@ def fence(text: str) -> str:
 
 # The verbs in the order of their use; what is not here comes behind them.
 VERBS = ("backup", "verify", "restore", "align", "apply", "inspect", "digest", "open", "serve")
-HANDLES = (evbackup.Datastore, evbackup.Server)
+HANDLES = (evbackup.Datastore, evbackup.Table, evbackup.Server)
 RECORDS = (evbackup.Entry, evbackup.Tls, evbackup.Progress)
 
 

@@ -7,13 +7,17 @@ use crate::error::{Error, Result};
 use crate::flow::datastore::{self, ReadOptions};
 use crate::flow::node::segments::Segments;
 use crate::flow::node::{self, Node, Values};
+pub use crate::flow::table::{Batch, Name as Table, Reading};
 use crate::flow::work;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Most bytes of entries in one page, unless a single entry has more.
 const PAGE: usize = 4 << 20;
+/// How often a caller that waits for rows is asked whether it still wants them.
+const HEARD: Duration = Duration::from_millis(100);
 
 /// An open datastore, or open segments. Clones share it; it is closed with the last of them.
 #[derive(Clone)]
@@ -30,7 +34,7 @@ enum Holder {
     /// A store stands still while it is open.
     Store(Arc<dyn Datastore>),
     /// A directory is read at one state, which a thread holds.
-    Directory(std::sync::mpsc::Sender<Question>, PathBuf),
+    Directory(mpsc::Sender<Question>, PathBuf),
     /// Segments do not change.
     Segments(Arc<Segments>),
 }
@@ -60,7 +64,7 @@ pub async fn open(path: PathBuf, reading: ReadOptions) -> Result<Opened> {
     work::blocking(Progress::new(), move |_| {
         let datastore = datastore::open(&path, &reading)?;
         let holder = if datastore.reuses_versions() {
-            let (sender, questions) = std::sync::mpsc::channel();
+            let (sender, questions) = mpsc::channel();
             std::thread::Builder::new()
                 .name("evbackup-open".into())
                 .spawn(move || answer(&*datastore, &questions))
@@ -165,9 +169,68 @@ impl Opened {
         }
     }
 
+    /// Reads on in a table: `None` at its end. For callers that are no futures; `heard` is asked ten times a second whether the caller
+    /// still wants it. Segments have blocks only.
+    pub fn read_table(
+        &self,
+        mut reading: Reading,
+        heard: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<(Reading, Batch)>> {
+        heard()?;
+        let progress = Progress::new();
+        let guard = progress.cancel_on_drop();
+        let (reply, answer) = mpsc::sync_channel(1);
+        if reading.is_of_blocks() {
+            let (node, holder) = (Arc::clone(&self.node), self.holder.clone());
+            self.spawn(move || {
+                let there = node.heights(&progress);
+                let next = there.and_then(|there| reading.next_blocks(there, &holder, &progress));
+                // Whoever was interrupted has gone.
+                let _ = reply.send(next.map(|batch| batch.map(|batch| (reading, batch))));
+            })?;
+        } else {
+            let read = move |state: Result<&dyn Snapshot>, progress: &Progress| {
+                let next = state.and_then(|state| reading.next(state, progress));
+                let _ = reply.send(next.map(|batch| batch.map(|batch| (reading, batch))));
+            };
+            self.look(progress, Box::new(read))?;
+        }
+        let read = loop {
+            match answer.recv_timeout(HEARD) {
+                Ok(read) => break read,
+                Err(mpsc::RecvTimeoutError::Timeout) => heard()?,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break Err(died(&self.path)),
+            }
+        };
+        guard.disarm();
+        read
+    }
+
+    /// Lets somebody look at the whole state, on a thread that may be waited for.
+    fn look(&self, progress: Progress, look: Look) -> Result<()> {
+        match &self.holder {
+            Holder::Store(datastore) => {
+                let datastore = Arc::clone(datastore);
+                self.spawn(move || match datastore.snapshot() {
+                    Ok(state) => look(Ok(&*state), &progress),
+                    Err(error) => look(Err(error), &progress),
+                })
+            }
+            Holder::Directory(sender, _) => {
+                sender.send(Question::Look { look, progress }).map_err(|_| died(&self.path))
+            }
+            Holder::Segments(_) => Err(no_such("single keys and blocks", "every key", &self.path)),
+        }
+    }
+
+    fn spawn(&self, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new().name("evbackup-table".into()).spawn(work);
+        thread.map(drop).map_err(|error| Error::from_io(error, "start a thread for it", &self.path))
+    }
+
     async fn ask<T>(
         &self,
-        sender: &std::sync::mpsc::Sender<Question>,
+        sender: &mpsc::Sender<Question>,
         question: impl FnOnce(oneshot::Sender<Result<T>>, Progress) -> Question,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
@@ -241,10 +304,17 @@ enum Question {
         reply: oneshot::Sender<Result<Vec<Option<Vec<u8>>>>>,
         progress: Progress,
     },
+    Look {
+        look: Look,
+        progress: Progress,
+    },
 }
 
+/// What is done with the whole state.
+type Look = Box<dyn FnOnce(Result<&dyn Snapshot>, &Progress) + Send>;
+
 /// Answers until nobody can ask any more. Whoever does not wait for an answer gets none.
-fn answer(datastore: &dyn Datastore, questions: &std::sync::mpsc::Receiver<Question>) {
+fn answer(datastore: &dyn Datastore, questions: &mpsc::Receiver<Question>) {
     let mut whole: Option<Box<dyn Snapshot + '_>> = None;
     while let Ok(question) = questions.recv() {
         match question {
@@ -269,6 +339,7 @@ fn answer(datastore: &dyn Datastore, questions: &std::sync::mpsc::Receiver<Quest
                 };
                 let _ = reply.send(values);
             }
+            Question::Look { look, progress } => look(all(datastore, &mut whole, &progress), &progress),
         }
     }
 }

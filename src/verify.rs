@@ -2,6 +2,7 @@
 
 mod datastore;
 pub mod live;
+mod parts;
 mod segments;
 
 use crate::base::progress::Progress;
@@ -14,6 +15,7 @@ pub use crate::flow::chain_summary::ChainSummary;
 pub use crate::flow::checks::Level;
 pub use crate::flow::finding::{Finding, Level as Severity};
 use crate::flow::work;
+pub use parts::VerifiedSegment;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +82,10 @@ pub struct Report {
     pub chain: Option<ChainSummary>,
     /// Seconds it took.
     pub elapsed_s: f64,
+    /// What was given: the segments, or the datastore; nothing where it was a running node.
+    pub paths: Vec<PathBuf>,
+    /// What each segment claims, in their order.
+    pub parts: Vec<VerifiedSegment>,
 }
 
 impl Report {

@@ -28,9 +28,11 @@ from ._results import (
     Restored,
     Result,
     Segment,
+    VerifiedSegment,
 )
 from ._serve import Server, serve
 from ._store import Datastore, Entry, open  # noqa: A004  # read as evbackup.open
+from ._table import Table
 from ._types import Tls
 from ._verify import digest, digest_async, inspect, inspect_async, verify, verify_async
 from .errors import (
@@ -86,9 +88,11 @@ __all__ = [
     "Segment",
     "Server",
     "State",
+    "Table",
     "Tls",
     "UnavailableError",
     "UnsupportedError",
+    "VerifiedSegment",
     "__version__",
     "align",
     "align_async",

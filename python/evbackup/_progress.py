@@ -116,21 +116,31 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def _notebook_bar() -> Iterator[Callable[[Progress], None]]:
+    """One line that is replaced where it stands: HTML, so that it needs no widgets, and a saved notebook keeps how it ended."""
+    from IPython.display import HTML, display  # noqa: PLC0415  # there, since this is a notebook
+
+    from . import _html  # noqa: PLC0415
+
+    last: Progress | None = None
+    shown = display(HTML(_html.bar(None, "preparing")), display_id=True)
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        last = progress
+        share = None if progress.total_bytes is None else progress.bytes / progress.total_bytes
+        shown.update(HTML(_html.bar(share, describe(progress))))
+
+    def end(word: str) -> None:
+        # What was done says the result; each phase counts anew, and between two looks much happens.
+        elapsed_s = 0.0 if last is None else last.elapsed_s
+        shown.update(HTML(_html.bar(None, f"{word} after {elapsed_s:.1f} s", ended=True)))
+
     try:
-        from tqdm.auto import tqdm  # noqa: PLC0415  # optional
-    except ImportError:
-        with _plain_bar() as show:
-            yield show
-        return
-    with tqdm(unit="B", unit_scale=True) as bar:
-
-        def show(progress: Progress) -> None:
-            bar.total = progress.total_bytes
-            bar.set_description(progress.phase, refresh=False)
-            bar.n = progress.bytes
-            bar.refresh()
-
         yield show
+    except BaseException:
+        end("stopped")
+        raise
+    end("done")
 
 
 @contextmanager

@@ -74,16 +74,6 @@ class Result:
         return f"<{type(self).__name__} {self._short()}>"
 
     def _repr_html_(self) -> str:
-        from html import escape  # noqa: PLC0415  # costs import time; only notebooks come here
+        from . import _html  # noqa: PLC0415  # costs import time; only notebooks come here
 
-        def cell(value: object) -> str:
-            if isinstance(value, tuple):
-                return "<br>".join(cell(item) for item in value)
-            return escape("" if value is None else repr(value) if isinstance(value, Result) else str(value))
-
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{field.name}</th><td style='text-align:left'>"
-            f"{cell(getattr(self, field.name))}</td></tr>"
-            for field in fields(self)
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+        return _html.result(self)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ._chain import ChainInfo, ChainReport
 from ._result import Result, count_of, size
-from .errors import DamagedError, EvbackupError, MismatchError
+from .errors import DamagedError, EvbackupError, InvalidArgument, MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from ._table import Table
+    from ._types import StrPath
 
 __all__ = ["Result", "size"]
 
@@ -113,6 +116,42 @@ class Finding(Result):
 
 
 @dataclass(frozen=True, repr=False)
+class VerifiedSegment(Result):
+    """One segment as `verify` has read it: what its manifest claims, which the report's findings confirm or deny.
+
+    Attributes:
+        path: The segment.
+        kind: `"full"`, `"inc"`, or `"unknown"` without a manifest.
+        bytes: Its size.
+        entries: Entries in it, or None where nobody has counted them.
+        since_version: What it follows, exclusive.
+        last_version: The highest version in it.
+        tip_height: The tip inside it.
+        complete_height: The highest height that is whole in it.
+        sha256: Of its bytes, as the manifest says, or None.
+        started_at: When the backup began, RFC 3339, or None.
+        source: Where it came from, or None.
+    """
+
+    path: Path
+    kind: str
+    bytes: int
+    entries: int | None
+    since_version: int
+    last_version: int
+    tip_height: int
+    complete_height: int
+    sha256: str | None
+    started_at: str | None
+    source: str | None
+
+    _paths = frozenset({"path"})
+
+    def _short(self) -> str:
+        return f"{self.kind} {self.path}: {size(self.bytes)}, height {self.complete_height:,}"
+
+
+@dataclass(frozen=True, repr=False)
 class Report(Result):
     """What `verify` found out. Ask `.ok`, or call `raise_for_findings()`; the report itself is neither true nor false.
 
@@ -131,6 +170,8 @@ class Report(Result):
         deletes: `"exact"`, `"derived"` or `"unknown"`.
         elapsed_s: Seconds it took.
         chain: What came of the blocks; None where they were not checked.
+        paths: What was given: the segments, or the datastore; empty where it was a running node.
+        parts: What each segment claims, in their order.
     """
 
     ok: bool
@@ -147,9 +188,15 @@ class Report(Result):
     deletes: str
     elapsed_s: float
     chain: ChainReport | None = None
+    paths: tuple[Path, ...] = ()
+    parts: tuple[VerifiedSegment, ...] = ()
 
-    _paths = frozenset({"segments"})
-    _nested: ClassVar[Mapping[str, type[Result]]] = {"findings": Finding, "chain": ChainReport}
+    _paths = frozenset({"segments", "paths"})
+    _nested: ClassVar[Mapping[str, type[Result]]] = {
+        "findings": Finding,
+        "chain": ChainReport,
+        "parts": VerifiedSegment,
+    }
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -183,6 +230,47 @@ class Report(Result):
             cls: type[EvbackupError] = MismatchError if foreign else DamagedError
             raise cls(f"{first}{more}", hint=hint, path=first.file, offset=first.offset)
         return self
+
+    def table(self, name: Literal["findings"] = "findings") -> Table:
+        """The findings as rows for polars, DuckDB, pandas and whatever else reads Arrow.
+
+        Args:
+            name: `"findings"`.
+
+        Returns:
+            A row for each finding, with its fields as columns.
+
+        Raises:
+            InvalidArgument: There is no such table.
+        """
+        from ._table import of_findings  # noqa: PLC0415  # only notebooks come here
+
+        if name != "findings":
+            raise InvalidArgument(f'expected "findings" as the table of a report, found {name!r}')
+        return of_findings(self.findings)
+
+    def to_html(self, path: StrPath, *, overwrite: bool = False) -> Path:
+        """Writes the report as a page: one file that loads nothing, to look at, to print, to send.
+
+        It says what was checked and what was found, shows heights and gaps, lists digests, and how to repeat it by hand.
+
+        Args:
+            path: The file; it appears whole or not at all.
+            overwrite: Replace the file that is there.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            ExistsError: Something is there.
+            IoError: It cannot be written.
+
+        Example:
+            >>> evbackup.verify("full.badger").to_html("full.html")  # doctest: +SKIP
+        """
+        from ._page import write  # noqa: PLC0415  # few need it
+
+        return write(self, path, overwrite=overwrite)
 
     def __bool__(self) -> bool:
         raise TypeError("a report is neither true nor false: use .ok or .raise_for_findings()")

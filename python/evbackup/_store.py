@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from . import _evbackup
 from ._blocks import Chain
 from ._job import wait
 from ._results import DatastoreInfo
+from ._table import Table
 from ._types import paths_of, reading_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Large enough that the crossing costs nothing, small enough that a page of 1 MB values fits.
 PAGE = 256
+
+TableName: TypeAlias = Literal["blocks", "keys", "families", "findings"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,29 @@ class Datastore(Chain):
                 yield Entry(*entry)
             if after is None:
                 return
+
+    def table(self, name: TableName) -> Table:
+        """What is in it, as rows for polars, DuckDB, pandas and whatever else reads Arrow.
+
+        Args:
+            name: `"blocks"`: the blocks by height. `"keys"`: every key with its sizes, in key order. `"families"`: what the keys of
+                each family weigh over height, in at most 512 stretches. `"findings"`: what `verify` finds in it.
+
+        Returns:
+            The table; nothing is read before somebody asks it for rows.
+
+        Raises:
+            InvalidArgument: There is no such table, or the datastore is closed.
+
+        Example:
+            >>> blocks = store.table("blocks").select("height", "time")  # doctest: +SKIP
+            >>> duckdb.sql("select max(height) from blocks")  # doctest: +SKIP
+        """
+        if name == "findings":
+            from ._verify import verify  # noqa: PLC0415  # the two modules need each other
+
+            return verify(self.path).table("findings")
+        return Table(name, self._native.table(name))
 
     def info(self) -> DatastoreInfo:
         """What `inspect` says of it; for datastores only."""

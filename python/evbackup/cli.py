@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from . import _check, _config, _params, _run, _verb
-from .errors import EvbackupError, InvalidArgument
+from .errors import EvbackupError, ExistsError, InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -398,6 +398,12 @@ def _header(text: str) -> tuple[str, str]:
 @click.option("--insecure", is_flag=True, help="Send the token over plain text all the same.")
 @_timeouts
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the report as a page, to look at, print or send.",
+)
+@click.option("--overwrite", is_flag=True, help="With --html: replace the page that is there.")
 @_quiet
 @_json
 def verify(
@@ -423,6 +429,8 @@ def verify(
     connect_timeout: float,
     idle_timeout: float,
     strict: bool,
+    html: Path | None,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -432,6 +440,11 @@ def verify(
     """
     from . import _verify  # noqa: PLC0415
 
+    if html is not None and not overwrite and html.exists():
+        # Said at once rather than after hours; whoever makes it meanwhile is noticed all the same.
+        raise ExistsError(
+            f"{html}: expected nothing there, found a file", hint="choose another name, or --overwrite", path=html
+        )
     report = _verify.verify(
         segments[0] if len(segments) == 1 else segments,
         level=level,
@@ -454,6 +467,8 @@ def verify(
         progress=not quiet,
     )
     _verb.note(report)
+    if html is not None:
+        report.to_html(html, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps({**_verb.run_id(), **report.as_dict()}))
     else:

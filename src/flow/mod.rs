@@ -20,6 +20,7 @@ pub mod sample;
 pub mod segment;
 pub mod serving;
 pub mod sort;
+pub mod table;
 pub mod target;
 pub mod torn;
 pub mod watch;

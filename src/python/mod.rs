@@ -13,6 +13,7 @@ mod probe;
 mod restore;
 mod serve;
 mod store;
+mod table;
 mod verify;
 
 use pyo3::prelude::*;
@@ -28,7 +29,8 @@ mod _evbackup {
         restore::{align_verb, apply_verb, restore_verb},
         serve::{Server, serve_verb},
         store::{Opened, open_segments, open_verb, sample_store},
-        verify::{digest_verb, inspect_verb, verify_live, verify_verb},
+        table::{Table, findings_table},
+        verify::{digest_verb, inspect_verb, verify_live, verify_verb, write_file},
     };
     use pyo3::prelude::*;
 

@@ -3,6 +3,7 @@
 use super::blocks::{Read, Which, python_block, python_blocks, python_state};
 use super::convert;
 use super::job::Job;
+use super::table::Table;
 use crate::base::progress::Progress;
 use crate::entry::OwnedEntry;
 use crate::error::{Error, Result};
@@ -59,7 +60,8 @@ pub(crate) fn sample_store(path: PathBuf, blocks: u64, data_bytes: usize) -> Job
 pub(crate) struct Opened(Mutex<Option<open::Opened>>);
 
 impl Opened {
-    fn open(&self) -> Result<open::Opened> {
+    /// What is open, unless it was closed.
+    pub(super) fn open(&self) -> Result<open::Opened> {
         let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         opened.ok_or_else(|| Error::invalid("expected an open datastore, found one that was closed"))
     }
@@ -182,6 +184,12 @@ impl Opened {
             })
         };
         Ok(Job::new(look, convert::result))
+    }
+
+    /// A table of what is in it.
+    fn table(this: Py<Self>, name: &str) -> PyResult<Table> {
+        this.get().open()?;
+        Ok(Table::of(this, name)?)
     }
 
     /// Lets go of the files, once what is being read is read.

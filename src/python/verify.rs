@@ -2,7 +2,9 @@
 
 use super::convert;
 use super::job::Job;
+use crate::base::durable::{self, Replace};
 use crate::error::Error;
+use crate::flow::work;
 use crate::rpc::{Address, Connect, DEFAULT_PORT};
 use crate::{digest, inspect, verify};
 use pyo3::prelude::*;
@@ -114,4 +116,12 @@ pub(crate) fn digest_verb(
 ) -> Job {
     let options = digest::Options { paths, at, now, history, reading: convert::reading(reading) };
     Job::new(move |progress| digest::run(options, progress), convert::result)
+}
+
+/// A job that writes a file in one piece: the page of a report.
+#[pyfunction]
+pub(crate) fn write_file(path: PathBuf, text: Vec<u8>, overwrite: bool) -> Job {
+    let replace = if overwrite { Replace::Always } else { Replace::Never };
+    let write = move |progress| work::blocking(progress, move |_| durable::write_file(&path, &text, replace));
+    Job::new(write, convert::result)
 }

@@ -44,6 +44,8 @@ pub(super) fn check(path: &Path, level: Level, rules: &Rules, progress: &Progres
         deletes: read.deletes.name(),
         chain: None,
         elapsed_s: 0.0,
+        paths: vec![path.to_owned()],
+        parts: Vec::new(),
     };
     let whole = report.findings.iter().all(|finding| finding.level < Severity::Error);
     if !whole {

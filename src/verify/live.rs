@@ -284,6 +284,8 @@ impl<'a> Comparison<'a> {
             deletes: held.map_or(Deletes::Exact, Held::deletes).name(),
             chain: None,
             elapsed_s: progress.state().elapsed_s,
+            paths: Vec::new(),
+            parts: Vec::new(),
         }
     }
 }

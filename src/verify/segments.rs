@@ -1,6 +1,6 @@
 //! Segments: each by itself, together as a chain of segments, and the chain of blocks in them.
 
-use super::{Options, Report, Rules};
+use super::{Options, Report, Rules, VerifiedSegment};
 use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
 use crate::entry::Source;
@@ -134,5 +134,7 @@ fn report(options: &Options, chain: &Chain, findings: Vec<Finding>, progress: &P
         deletes: chain.deletes().name(),
         chain: None,
         elapsed_s: progress.state().elapsed_s,
+        paths: options.paths.clone(),
+        parts: chain.segments().iter().map(VerifiedSegment::of).collect(),
     }
 }

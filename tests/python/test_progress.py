@@ -1,9 +1,9 @@
 """What a progress callback gets, and which bar is shown where."""
 
 import io
+import re
 import sys
 import types
-from typing import Any
 
 import pytest
 
@@ -54,44 +54,43 @@ def test_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, *, has_rich: bool)
     assert "writing" in terminal.getvalue()
 
 
+class Display:
+    """What IPython shows: each text that stood in one place, the last one last."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[str] = []
+        shell = type("ZMQInteractiveShell", (), {})()
+        notebook, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+        monkeypatch.setattr(notebook, "get_ipython", lambda: shell, raising=False)
+        monkeypatch.setattr(display, "HTML", str, raising=False)
+        monkeypatch.setattr(display, "display", self.display, raising=False)
+        monkeypatch.setitem(sys.modules, "IPython", notebook)
+        monkeypatch.setitem(sys.modules, "IPython.display", display)
+
+    def display(self, html: str, *, display_id: bool) -> "Display":
+        assert display_id
+        assert not self.texts
+        self.update(html)
+        return self
+
+    def update(self, html: str) -> None:
+        self.texts.append(html)
+
+
 def test_a_bar_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    shell = type("ZMQInteractiveShell", (), {})()
-    notebook = types.ModuleType("IPython")
-    monkeypatch.setattr(notebook, "get_ipython", lambda: shell, raising=False)
-    monkeypatch.setitem(sys.modules, "IPython", notebook)
-    bars: list[Any] = []
+    display = Display(monkeypatch)
+    wait(_evbackup.probe(0.3), True)
+    assert "preparing" in display.texts[0]
+    assert any(re.search(r'<progress [^>]*value="0\.\d+" max="1">.*writing', text) for text in display.texts)
+    assert re.fullmatch(r"<div><span>done after 0\.\d s</span></div>", display.texts[-1])
 
-    class Bar:
-        def __init__(self, **_: object) -> None:
-            self.n, self.total, self.text = 0, None, ""
-            bars.append(self)
 
-        def set_description(self, text: str, *, refresh: bool) -> None:
-            self.text = text
-            assert not refresh
-
-        def refresh(self) -> None:
-            pass
-
-        def __enter__(self) -> "Bar":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    tqdm = types.ModuleType("tqdm.auto")
-    monkeypatch.setattr(tqdm, "tqdm", Bar, raising=False)
-    monkeypatch.setitem(sys.modules, "tqdm.auto", tqdm)
-    wait(_evbackup.probe(0.05), True)
-    assert bars[0].text == "writing"
-    assert bars[0].total == 1 << 20
-    assert bars[0].n > 0
-
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    wait(_evbackup.probe(0.05), True)
-    assert "writing" in terminal.getvalue()
+def test_a_bar_says_how_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = Display(monkeypatch)
+    with pytest.raises(evbackup.DamagedError):
+        wait(_evbackup.probe(0.15, "damaged"), True)
+    assert "stopped after 0." in display.texts[-1]
+    assert "<progress" not in display.texts[-1]
 
 
 def test_logs_arrive_in_python(server: evbackup.Server, tmp_path: object, caplog: pytest.LogCaptureFixture) -> None:

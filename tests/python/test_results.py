@@ -99,7 +99,7 @@ def test_every_result(result: Result) -> None:
     assert pickle.loads(pickle.dumps(result)) == result
     assert len(repr(result)) < 160
     assert "\n" not in repr(result)
-    assert result._repr_html_().startswith("<table>")
+    assert result._repr_html_().startswith("<table ")
     json.dumps(result.as_dict(), allow_nan=False)
     assert list(result.as_dict()) == [field.name for field in dataclasses.fields(result)]
     field = dataclasses.fields(result)[0].name

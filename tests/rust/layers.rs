@@ -18,7 +18,9 @@ const VERBS: [&str; 9] =
     ["align", "apply", "backup", "digest", "inspect", "open", "restore", "serve", "verify"];
 
 /// Third-party crates and the only places that may know them: modules, or files of one; `*` is everywhere.
-const ROOMS: [(&str, &[&str]); 36] = [
+const ROOMS: [(&str, &[&str]); 38] = [
+    ("arrow_array", &["flow", "python"]),
+    ("arrow_schema", &["flow", "python"]),
     ("bytes", &["rpc", "proto", "flow", "backup"]),
     ("crc32c", &["base"]),
     ("data_encoding", &["*"]),
