@@ -159,13 +159,12 @@ fn segment_info(path: &Path, progress: &Progress) -> Result<SegmentInfo> {
     let mut segment = Segment::open(path)?;
     progress.begin(Phase::Verifying, segment.bytes());
     let mut findings = Vec::new();
-    let chain = match segment.manifest() {
-        Some(manifest) => ChainInfo::of_manifest(manifest),
-        None => {
-            findings = checks::segment(&mut segment, Level::Full, false, progress)?;
-            findings.retain(|finding| finding.level == Severity::Error);
-            if findings.is_empty() && segment.has_blocks() { read_chain(path, progress)? } else { None }
-        }
+    let chain = if let Some(manifest) = segment.manifest() {
+        ChainInfo::of_manifest(manifest)
+    } else {
+        findings = checks::segment(&mut segment, Level::Full, false, progress)?;
+        findings.retain(|finding| finding.level == Severity::Error);
+        if findings.is_empty() && segment.has_blocks() { read_chain(path, progress)? } else { None }
     };
     let read = chain.as_ref().filter(|_| segment.manifest().is_none());
     let height = |of: fn(&ChainInfo) -> Option<u64>| read.and_then(of).unwrap_or_default();

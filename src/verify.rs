@@ -51,6 +51,13 @@ pub struct El {
     pub state_root: Option<String>,
 }
 
+impl El {
+    fn understood(&self) -> Result<ExecutionLayer> {
+        let state_root = self.state_root.as_deref().map(|root| hash("a state root", root)).transpose()?;
+        Ok(ExecutionLayer { height: self.height, timestamp: self.timestamp, state_root })
+    }
+}
+
 /// What was checked and what was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -149,14 +156,7 @@ struct Rules {
 
 impl Rules {
     fn of(options: &Options) -> Result<Self> {
-        let El { height, timestamp, state_root } = options.execution_layer.clone().unwrap_or_default();
-        let execution_layer = match &options.execution_layer {
-            None => None,
-            Some(_) => {
-                let state_root = state_root.map(|root| hash("a state root", &root)).transpose()?;
-                Some(ExecutionLayer { height, timestamp, state_root })
-            }
-        };
+        let execution_layer = options.execution_layer.as_ref().map(El::understood).transpose()?;
         let trusted = options.trusted.as_ref();
         let trusted = trusted.map(|(height, hex)| Ok::<_, Error>((*height, hash("a trusted hash", hex)?)));
         let rules = chain::Options {

@@ -57,7 +57,7 @@ impl Look {
                 self.heights.extend(height.map(|height| (mark, height)));
             }
             Key::PrunedExecMeta => {
-                self.pruned_exec_meta = mark_be(entry.value).ok().or(self.pruned_exec_meta)
+                self.pruned_exec_meta = mark_be(entry.value).ok().or(self.pruned_exec_meta);
             }
             Key::Header(height) if height == self.at => self.look_at_header(entry.value),
             Key::Index(name)

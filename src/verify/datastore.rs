@@ -203,7 +203,7 @@ impl<'a> Blocks<'a> {
 
     fn checker_of(&self, head: Head) -> Checker {
         let progress = Some(self.progress.clone());
-        Checker::new(Options { progress, head, ..self.rules.options.clone() })
+        Checker::new(Options { head, progress, ..self.rules.options.clone() })
     }
 
     /// To be said before the first entry.

@@ -107,7 +107,7 @@ def test_the_whole_round_in_json(command: Command, tmp_path: Path) -> None:
 def test_results_as_text(command: Command, full: Backup, sample: Path) -> None:
     code, out, err = command("inspect", full.path)
     assert (code, err) == (0, "")
-    assert f"sha256            {full.sha256}\n" in out
+    assert f"sha256                 {full.sha256}\n" in out
     assert command("verify", full.path)[1].startswith("ok: 1 segment")
     assert "engine" in command("inspect", sample)[1]
 
