@@ -141,8 +141,8 @@ class Tally:
 class Peer:
     """A running process of the program that says when it is ready, and answers commands on its standard input."""
 
-    def __init__(self, command: list[str], log: Path | None = None) -> None:
-        """`log`: where what it says on standard error goes; None: where ours goes."""
+    def __init__(self, command: list[str], log: Path | None = None, ready_s: float = PATIENCE_S) -> None:
+        """`log`: where what it says on standard error goes; None: where ours goes. `ready_s`: how long it may take to be ready."""
         with contextlib.ExitStack() as stack:
             errors = stack.enter_context(log.open("a")) if log else None
             self._process = subprocess.Popen(
@@ -152,7 +152,7 @@ class Peer:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.ready = self._answer()
+            self.ready = self._answer(ready_s)
         except BaseException:
             self.close()
             raise
@@ -163,8 +163,11 @@ class Peer:
             self._answers.put(line)
         self._answers.put("")
 
-    def _answer(self) -> Any:
-        line = self._answers.get(timeout=PATIENCE_S)
+    def _answer(self, patience_s: float = PATIENCE_S) -> Any:
+        try:
+            line = self._answers.get(timeout=patience_s)
+        except queue.Empty:
+            raise TimeoutError(f"nothing was said within {patience_s:.0f} s") from None
         assert line, f"the process has ended with {self._process.wait(PATIENCE_S)}"
         return json.loads(line)
 

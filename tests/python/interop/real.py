@@ -80,9 +80,9 @@ class EvNode:
         """A node that has made its first new block; use it in `with`."""
         return RealNode(self._command(home, *flags), log)
 
-    def follower(self, home: Path, *flags: object, log: Path | None = None) -> RealNode:
+    def follower(self, home: Path, *flags: object, log: Path | None = None, ready_s: float = PATIENCE_S) -> RealNode:
         """A full node that has taken over its first new block; use it in `with`."""
-        return RealNode(self._command(home, "--follower", *flags), log)
+        return RealNode(self._command(home, "--follower", *flags), log, ready_s)
 
     def refuses(self, home: Path, *flags: object) -> str:
         """Starts a node that must not start; what it says."""
