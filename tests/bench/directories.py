@@ -55,7 +55,9 @@ def to_nowhere(path: Path, *flags: str) -> float:
     command = [EVBACKUP, "backup", path, "--output", "-", "--quiet", *flags]
     began = time.monotonic()
     # The result goes to standard error, where the segment has standard output.
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    )
     took = time.monotonic() - began
     if done.returncode != 0:
         raise RunError(done.stderr)
