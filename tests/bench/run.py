@@ -29,7 +29,7 @@ import reads
 import released
 import throughput
 from data import FULL, QUICK, Data
-from measure import Row, table
+from measure import Row, RunError, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,13 @@ def main() -> None:
             if given.only and name not in given.only:
                 continue
             began = time.monotonic()
-            rows += part()
+            try:
+                of_part = part()
+            except (RunError, OSError, subprocess.SubprocessError) as error:
+                # The other parts are worth their hours all the same.
+                of_part = [Row(name, "-", f"not measured: {error}", None)]
+            rows += of_part
+            print(table(of_part), file=sys.stderr)
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             if name == "link":
                 data.drop("medium")
