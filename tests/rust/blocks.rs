@@ -1,8 +1,12 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "files made by hand, and damage, are neither private nor durable"
+)]
 
 use super::proof::block_on;
 use evbackup::backup::{self, Origin, Output, Since};
-use evbackup::badger::{Writer, WriterOptions};
+use evbackup::badger::{ReadOptions, Writer, WriterOptions};
 use evbackup::base::progress::Progress;
 use evbackup::entry::{OwnedEntry, Sink};
 use evbackup::evnode::hash;
@@ -14,6 +18,7 @@ use evbackup::inspect::{self, Inspected};
 use evbackup::repo::manifest::Manifest;
 use evbackup::repo::pair;
 use evbackup::store::{Increment, LoadOptions, Loader, NewAbout, Store};
+use evbackup::verify::Signatures::{Optional, OtherPayload, Required, Unverified};
 use evbackup::verify::{self, El, Finding, Options, Report, Severity};
 use std::path::{Path, PathBuf};
 
@@ -479,7 +484,6 @@ fn what_is_known_of_signatures_decides_about_them() {
         draft.signature_beside = vec![1; 64];
     });
     let with = |signatures| Options { signatures, ..Options::default() };
-    use verify::Signatures::{Optional, OtherPayload, Required, Unverified};
     for (sample, signatures, level) in [
         (&unsigned, Required, Some(Severity::Error)),
         (&unsigned, Optional, None),
@@ -535,7 +539,7 @@ fn inspect_says_what_chain_it_is() {
     for kept in [Kept::Store, Kept::Directory, Kept::Segment] {
         let folder = tempfile::tempdir().unwrap();
         let path = keep(folder.path(), &sample, kept).remove(0);
-        let reading = evbackup::badger::ReadOptions { offline: true, ..Default::default() };
+        let reading = ReadOptions { offline: true, ..Default::default() };
         let look =
             |count| block_on(inspect::run(path.clone(), count, reading.clone(), Progress::new())).unwrap();
         let chain = |inspected| match inspected {
@@ -562,7 +566,7 @@ fn inspect_says_what_chain_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bare.badger");
     bare(&path, &sample.owned());
-    let inspected = block_on(inspect::run(path, true, Default::default(), Progress::new())).unwrap();
+    let inspected = block_on(inspect::run(path, true, ReadOptions::default(), Progress::new())).unwrap();
     let Inspected::Segment(segment) = inspected else { panic!("expected a segment") };
     assert_eq!((segment.tip_height, segment.complete_height), (30, 30));
     assert_eq!(segment.chain.unwrap().base, Some(6));

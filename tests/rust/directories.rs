@@ -107,7 +107,13 @@ fn a_torn_chain_is_cut_where_it_is_complete_and_no_version_comes_twice() {
         let note = "they are left out: a Badger directory would show them";
         assert!(made.notes.iter().any(|text| text.ends_with(note)), "{:?}", made.notes);
         let entries = entries_of(&dest);
-        assert!(entries.iter().all(|entry| entry.version <= 8));
+        // Of the queue, what lives at the end of the stream stays: those transactions wait for a block.
+        let late = entries
+            .iter()
+            .filter(|entry| entry.version > 8)
+            .map(|entry| entry.key.escape_ascii().to_string());
+        let late: Vec<_> = late.collect();
+        assert!(late.iter().all(|key| key.starts_with("/batches/")), "{late:?}");
         assert!(entries.iter().any(|entry| entry.key == b"/0/h/8"));
         assert_eq!(badger::look(&dest).unwrap().last_version, 12);
     }
@@ -244,14 +250,15 @@ fn older_versions_whose_values_are_damaged_are_noted_in_the_backup() {
     let log = path("db").join("000001.vlog");
     let whole =
         block_on(take(&Origin::datastore(path("db")), &path("whole.badger"), Since::Version(0))).unwrap();
-    assert_eq!((whole.entries, &*whole.notes), (3, &[][..]));
+    let no_chain = "no chain was found: there are no keys of ev-node's";
+    assert_eq!((whole.entries, &*whole.notes), (3, &[no_chain.to_owned()][..]));
     for (digit, kept) in [(b'1', 2), (b'2', 1)] {
         let mut bytes = std::fs::read(&log).unwrap();
         *bytes.iter_mut().rfind(|byte| **byte == digit).unwrap() ^= 0x80;
         put(&log, &bytes);
         let segment = path(&format!("{digit}.badger"));
         let made = block_on(take(&Origin::datastore(path("db")), &segment, Since::Version(0))).unwrap();
-        assert_eq!((made.entries, made.notes.len()), (kept, 1));
+        assert_eq!((made.entries, made.notes.len()), (kept, 2));
         let count = 3 - kept;
         assert!(made.notes[0].contains(&format!("values were: {count};")), "{:?}", made.notes);
     }
