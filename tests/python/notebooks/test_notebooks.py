@@ -1,8 +1,10 @@
 """The notebooks run from the first cell to the last, and what they show is safe and lasting."""
 
+import functools
 import json
 import queue
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +19,14 @@ from support import ROOT, grow
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 
 
-def run(path: Path, folder: Path) -> Any:
-    """The notebook with its outputs."""
+@functools.cache
+def run(path: Path) -> Any:
+    """The notebook with its outputs; it is run once."""
     nbformat, nbclient = library("nbformat"), library("nbclient")
     notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(notebook, timeout=50, kernel_name="python3", resources=resources).execute()
+    with tempfile.TemporaryDirectory() as folder:
+        resources = {"metadata": {"path": folder}}
+        nbclient.NotebookClient(notebook, timeout=50, kernel_name="python3", resources=resources).execute()
     return notebook
 
 
@@ -32,8 +36,8 @@ def outputs(notebook: Any, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
-    notebook = run(path, tmp_path)
+def test_a_notebook_runs(path: Path) -> None:
+    notebook = run(path)
     html = "".join(outputs(notebook, "text/html"))
     assert "<table" in html
     assert "<script" not in html
@@ -45,8 +49,8 @@ def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     assert not said
 
 
-def test_the_notebook_with_pictures_has_them(tmp_path: Path) -> None:
-    notebook = run(ROOT / "examples" / "notebooks" / "what_is_in_this_backup.ipynb", tmp_path)
+def test_the_notebook_with_pictures_has_them() -> None:
+    notebook = run(ROOT / "examples" / "notebooks" / "what_is_in_this_backup.ipynb")
     pictures = outputs(notebook, "image/svg+xml")
     assert len(pictures) == 4
     assert all(picture.lstrip().startswith("<svg") for picture in pictures)
