@@ -80,7 +80,7 @@ def _fields(of: Result, names: Iterable[str], caption: str) -> str:
         f'<tr><th scope="row" style="text-align:left;{LINE}">{name}</th>'
         f'<td style="text-align:left;overflow-wrap:anywhere;{LINE}">{cell(name, getattr(of, name))}</td></tr>'
         for name in names
-        if getattr(of, name) not in (None, ())
+        if getattr(of, name) not in (None, (), "")
     )
     return f'<table style="border-collapse:collapse">{_caption(caption)}<tbody>{rows}</tbody></table>'
 
