@@ -363,6 +363,7 @@ def finding_codes() -> set[str]:
     patterns = (
         r"Finding::(?:damage|warning|info|from_error)\(\s*\"([a-z-]+)\"",
         r"Finding::new\([\w:]+,\s*\"([a-z-]+)\"",
+        r"\.differs\(\s*\"([a-z-]+)\"",
         r"\(\s*\"([a-z-]+)\", (?:format!|\"[a-z ]+\", )",
         r"(?:Part|Rule)::\w+ => \"([a-z-]+)\"",
         r"\{ \"([a-z-]+)\" \} else \{ \"[a-z-]+\" \}",

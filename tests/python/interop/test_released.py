@@ -138,6 +138,8 @@ def test_a_node_that_goes_away_half_way_leaves_a_whole_copy(evnode: EvNode, tmp_
             idle_timeout_s=2.0,
             connect_timeout_s=2.0,
         )
+    assert made.complete_height is not None
+    assert made.announced_height is not None
     assert made.complete_height < made.announced_height
     assert made.announced_height >= tip
     assert any(note.startswith("cut short at height") for note in made.notes)
