@@ -127,7 +127,7 @@ def test_a_node_that_goes_away_half_way_leaves_a_whole_copy(evnode: EvNode, tmp_
         tip = node.reaches(400)
 
         def kill(progress: evbackup.Progress) -> None:
-            if progress.height > 20:
+            if (progress.height or 0) > 20:
                 node.kill()
 
         made = evbackup.backup(
