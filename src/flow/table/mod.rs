@@ -130,7 +130,8 @@ impl Reading {
     /// let store = Store::open(&path)?;
     /// let mut keys = Reading::new(Name::Keys);
     /// let batch = keys.next(&*store.snapshot()?, &Progress::new())?.unwrap();
-    /// assert_eq!(batch.num_rows(), 10 * 6 + 1);
+    /// // Six of each block, the tip, and the state before the first block.
+    /// assert_eq!(batch.num_rows(), 10 * 6 + 2);
     /// assert!(keys.next(&*store.snapshot()?, &Progress::new())?.is_none());
     /// # Ok::<(), evbackup::error::Error>(())
     /// ```
