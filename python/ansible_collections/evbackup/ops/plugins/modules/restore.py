@@ -42,8 +42,27 @@ options:
     type: bool
     default: false
   at_height:
-    description: Cut the chain at this height.
+    description: Cut the chain at this height, as if the node had stopped there. M(evbackup.ops.align) says which height fits.
     type: int
+  role:
+    description:
+      - What will start on what is cut.
+      - V(aggregator) gets what it submitted to DA and cannot know to be included submitted again, and is refused below what is public
+        on DA.
+    type: str
+    choices: [follower, aggregator]
+  drop_queue:
+    description: Leave the sequencer's queue out of what is cut.
+    type: bool
+    default: false
+  requeue:
+    description: Put the transactions of the blocks above the cut into the sequencer's queue, before what is there.
+    type: bool
+    default: false
+  force:
+    description: Cut below what is public on DA even for an aggregator.
+    type: bool
+    default: false
   overwrite:
     description: Replace a datastore that stands at O(dest) and that nobody holds open.
     type: bool
@@ -70,6 +89,7 @@ options:
     choices: [digest, height, never]
     default: digest
 seealso:
+  - module: evbackup.ops.align
   - module: evbackup.ops.verify
   - module: evbackup.ops.datastore_info
 """
@@ -135,6 +155,10 @@ def main():
             engine=dict(type="str", choices=["badger", "rocksdb"]),
             history=dict(type="bool", default=False),
             at_height=dict(type="int"),
+            role=dict(type="str", choices=["follower", "aggregator"]),
+            drop_queue=dict(type="bool", default=False),
+            requeue=dict(type="bool", default=False),
+            force=dict(type="bool", default=False),
             overwrite=dict(type="bool", default=False),
             keep_replaced=dict(type="bool", default=True),
             owner=dict(type="str"),
@@ -160,7 +184,8 @@ def run(module, params, dest):
     there = datastore(dest)
     if there is not None and params["compare"] != "never" and same(params, paths, there):
         module.exit_json(changed=False, datastore=there.as_dict())
-    options = dict((name, params[name]) for name in ("at_height", "overwrite", "keep_replaced", "owner", "memory_mib"))
+    named = ("at_height", "role", "drop_queue", "requeue", "force", "overwrite", "keep_replaced", "owner", "memory_mib")
+    options = dict((name, params[name]) for name in named)
     if params["engine"] is not None:
         options["engine"] = params["engine"]
     if params["history"]:

@@ -8,7 +8,7 @@ import json
 import shutil
 
 import evbackup
-from ansible_collections.evbackup.ops.plugins.modules import datastore_info, segment_info, verify
+from ansible_collections.evbackup.ops.plugins.modules import align, datastore_info, segment_info, verify
 
 
 def test_a_sound_chain(run, segments):
@@ -92,3 +92,16 @@ def test_a_segment_is_no_datastore(run, segments):
     result = run(datastore_info, path=segments[0])
     assert result["code"] == "invalid-argument"
     assert result["msg"].endswith("use segment_info")
+
+
+def test_where_a_backup_fits_the_execution_layer(run, segments, folder, store):
+    for paths in (segments, [str(folder)], [str(store)]):
+        result = run(align, paths=paths, el_height=20)
+        assert (result["changed"], result["alignment"]["at_height"]) == (False, 20)
+    said = evbackup.align(segments, el_height=20)
+    given = dict(el_height=20, el_timestamp=said.timestamp, el_state_root=said.state_root)
+    assert run(align, paths=segments, **given)["alignment"]["compared"] == ["timestamp", "state_root"]
+    other = run(align, paths=segments, **dict(given, el_timestamp=said.timestamp + 1))
+    assert (other["failed"], other["changed"], other["code"]) == (True, False, "mismatch")
+    assert run(align, paths=segments, el_height=10_000)["code"] == "mismatch"
+    assert run(align, paths=segments, el_height=20, el_state_root="beef")["code"] == "invalid-argument"

@@ -124,3 +124,15 @@ def test_changed_tells_the_truth_after_a_failure(run, segments, tmp_path, monkey
     monkeypatch.setattr(evbackup, "restore", half)
     result = run(restore, **arguments(segments, tmp_path / "copy"))
     assert (result["failed"], result["changed"]) == (True, True)
+
+
+def test_a_cut_at_a_height_and_a_second_one(run, segments, tmp_path):
+    given = dict(paths=segments, dest=str(tmp_path / "cut"), engine="badger", at_height=20, role="follower")
+    planned = run(restore, check=True, **given)
+    assert (planned["changed"], planned["restored"]["cut_height"]) == (True, 20)
+    assert not (tmp_path / "cut").exists()
+    made = run(restore, **given)
+    assert (made["changed"], made["restored"]["tip_height"]) == (True, 20)
+    assert run(restore, **given)["changed"] is False
+    nowhere = run(restore, paths=segments, dest=str(tmp_path / "no"), at_height=10_000)
+    assert (nowhere["failed"], nowhere["changed"], nowhere["code"]) == (True, False, "invalid-argument")
