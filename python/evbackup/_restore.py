@@ -26,6 +26,8 @@ def restore(
     drop_queue: bool = False,
     requeue: bool = False,
     force: bool = False,
+    trusted: tuple[int, str] | None = None,
+    genesis: StrPath | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
@@ -55,6 +57,9 @@ def restore(
         drop_queue: Leave the sequencer's queue out of what is cut.
         requeue: Put the transactions of the blocks above the cut into the sequencer's queue, before what is there.
         force: Cut below what is public on DA even for an aggregator.
+        trusted: A height and the hash, as hex, of the header that the block at that height must have; the links lead down to it.
+        genesis: The chain's `genesis.json`, which the blocks must fit. With one of these two the links of all blocks that would be
+            written are checked first.
         overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
         keep_replaced: Keep what stood there beside it; the result names it.
         owner: `user` or `user:group` of the new files; None: as what is replaced; else, for root, as the parent directory.
@@ -71,7 +76,8 @@ def restore(
 
     Raises:
         MissingError: A segment, or a link of the chain, is not there.
-        MismatchError: A segment does not belong to the chain; or an aggregator would start below what is public on DA.
+        MismatchError: A segment does not belong to the chain; an aggregator would start below what is public on DA; or the blocks are
+            not those of `genesis` or `trusted`.
         DamagedError: A segment is not what its manifest says, or the block at `at_height` is not whole; nothing was written.
         ExistsError: There is something at `dest`, or it may not be replaced.
         InvalidArgument: There is no whole block at `at_height`; the text says which heights there are.
@@ -98,6 +104,8 @@ async def restore_async(
     drop_queue: bool = False,
     requeue: bool = False,
     force: bool = False,
+    trusted: tuple[int, str] | None = None,
+    genesis: StrPath | None = None,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
@@ -121,6 +129,8 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "paths": paths_of(given["paths"]),
         "dest": os.fspath(given["dest"]),
+        "trusted": given["trusted"],
+        "genesis": None if given["genesis"] is None else os.fspath(given["genesis"]),
         "owner": None if given["owner"] is None else _owner(given["owner"]),
         "reading": reading_of(
             offline=given["offline"],

@@ -503,6 +503,8 @@ def verify(
 @click.option("--drop-queue", is_flag=True, help="Leave the sequencer's queue out of what is cut.")
 @click.option("--requeue", is_flag=True, help="Queue the transactions of the blocks above the cut again.")
 @click.option("--force", is_flag=True, help="Cut below what is public on DA even for an aggregator.")
+@click.option("--trusted", type=_params.Trusted(), help="The hash that the block at a height must have.")
+@click.option("--genesis", type=click.Path(dir_okay=False), help="The chain's genesis.json, which the blocks must fit.")
 @click.option("--overwrite", is_flag=True, help="Replace the datastore that is there.")
 @click.option("--discard-replaced", is_flag=True, help="Remove what was replaced instead of keeping it beside.")
 @click.option("--owner", metavar="USER[:GROUP]", help="Whose the new files are.")
@@ -526,6 +528,8 @@ def restore(
     drop_queue: bool,
     requeue: bool,
     force: bool,
+    trusted: tuple[int, str] | None,
+    genesis: str | None,
     overwrite: bool,
     discard_replaced: bool,
     owner: str | None,
@@ -553,6 +557,8 @@ def restore(
         drop_queue=drop_queue,
         requeue=requeue,
         force=force,
+        trusted=trusted,
+        genesis=genesis,
         overwrite=overwrite,
         keep_replaced=not discard_replaced,
         owner=owner,

@@ -6,10 +6,13 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
 use crate::entry::Source;
 use crate::error::{Error, Result};
+use crate::evnode::chain::{Options as Known, Signatures};
 use crate::evnode::cut::{Cut, Head, Options as CutOptions, Role, Survey};
 use crate::flow::chain::Chain;
+use crate::flow::chain_check::{self, genesis, hash};
 use crate::flow::cut::{CutSource, Surveyed, refuse_range, shorten, survey};
 use crate::flow::datastore::Engine;
+use crate::flow::finding::refuse;
 use crate::repo::manifest::Deletes;
 use serde::Serialize;
 
@@ -65,6 +68,8 @@ pub(super) struct Wish {
     pub(super) head: Head,
     /// Of a chain, what each of its prefixes is good for.
     pub(super) prefixes: Vec<Option<(u64, u64)>>,
+    /// What the caller knows of the blocks.
+    known: Option<Known>,
 }
 
 impl Wish {
@@ -84,7 +89,36 @@ impl Wish {
             return Err(Error::invalid("expected either a cut or the history, found both")
                 .with_hint("a cut keeps of each key what a node would see; leave history out"));
         }
-        Ok(Self { asked, height: options.at_height, role, head: Head::Exact, prefixes: Vec::new() })
+        let known = Known {
+            trusted: options
+                .trusted
+                .as_ref()
+                .map(|(height, hex)| Ok::<_, Error>((*height, hash("a trusted hash", hex)?)))
+                .transpose()?,
+            genesis: options.genesis.as_deref().map(genesis).transpose()?,
+            // What is known of a chain is in its links, whoever signed it.
+            signatures: Signatures::Unverified,
+            ..Known::default()
+        };
+        let known = (known.trusted.is_some() || known.genesis.is_some()).then_some(known);
+        Ok(Self { asked, height: options.at_height, role, head: Head::Exact, prefixes: Vec::new(), known })
+    }
+
+    /// Does the caller know anything of the blocks?
+    pub(super) fn knows(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Holds the blocks of what would be written against what the caller knows of them.
+    pub(super) fn prove(&self, source: &mut dyn Source, bytes: u64, progress: &Progress) -> Result<()> {
+        let Some(known) = &self.known else { return Ok(()) };
+        progress.begin(Phase::Verifying, bytes);
+        let report = chain_check::feed(source, known.clone(), progress)?;
+        if !report.has_chain() {
+            return Err(Error::mismatch("expected the blocks of a chain, found none")
+                .with_hint("leave trusted and genesis out to restore it all the same"));
+        }
+        refuse(&chain_check::findings(&report))
     }
 
     /// Leaves out of a chain what is not needed.
@@ -123,6 +157,7 @@ pub(super) struct Stock<'a> {
 }
 
 /// A cut that can be made.
+#[derive(Clone)]
 pub(super) struct Ready {
     cut: Cut,
     version: u64,

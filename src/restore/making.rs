@@ -18,6 +18,7 @@ use crate::flow::finding::{Level as Severity, refuse};
 use crate::flow::hasher::digest_file;
 use crate::flow::segment::Segment;
 use crate::flow::target;
+use crate::flow::torn::View;
 use crate::format::FileInput;
 use crate::repo::manifest::Deletes;
 use crate::store::Applied;
@@ -67,14 +68,17 @@ impl Work<'_> {
 
     /// A plan reads only what it must to say what a cut would do.
     fn chain_as_planned(&mut self, chain: &Chain) -> Result<Made> {
-        if !self.wish.covers(chain, self.options)? {
+        let covered = self.wish.covers(chain, self.options)?;
+        if !covered && !self.wish.knows() {
             return Ok(Made::default());
         }
         let scratch = Scratch::new(target::parent(&self.options.dest));
         let open = || chain.source(&scratch, self.options.share(), self.progress);
         let stock = stock_of_chain(chain, &open, self.wish);
-        let Some(ready) = self.ready(&stock)? else { return Ok(Made::default()) };
-        self.rehearse(ready, &stock, &scratch)
+        match if covered { self.ready(&stock)? } else { None } {
+            Some(ready) => self.rehearse(ready, &stock, &scratch),
+            None => self.prove(&stock).map(|()| Made::default()),
+        }
     }
 
     fn checked_chain(
@@ -92,13 +96,14 @@ impl Work<'_> {
         // Of a segment without a manifest only its bytes tell.
         *self.facts = Facts::of_chain(chain);
         let scratch = Scratch::new(target::parent(&options.dest));
-        if self.wish.covers(chain, options)? {
-            let open = || chain.source(&scratch, options.share(), progress);
-            let stock = stock_of_chain(chain, &open, self.wish);
-            if let Some(ready) = self.ready(&stock)? {
-                return self.build_cut(ready, &stock, &scratch, begin, || proven().map(drop));
-            }
+        let open = || chain.source(&scratch, options.share(), progress);
+        let stock = stock_of_chain(chain, &open, self.wish);
+        if self.wish.covers(chain, options)?
+            && let Some(ready) = self.ready(&stock)?
+        {
+            return self.build_cut(ready, &stock, &scratch, begin, || proven().map(drop));
         }
+        self.prove(&stock)?;
         let part = begin()?;
         progress.begin(Phase::Writing, chain.bytes());
         let mut source = chain.source_for_store(true, &scratch, options.share(), progress)?;
@@ -114,7 +119,7 @@ impl Work<'_> {
         begin: impl FnOnce() -> Result<PartDir>,
     ) -> Result<Made> {
         let (options, progress) = (self.options, self.progress);
-        if options.dry_run && !self.wish.asked {
+        if options.dry_run && !self.wish.asked && !self.wish.knows() {
             return Ok(Made::default());
         }
         let snapshot = kept.datastore.snapshot_for(&Need::everything(), progress)?;
@@ -124,23 +129,27 @@ impl Work<'_> {
         self.facts.deletes = Deletes::from_name(snapshot.deletes()).unwrap_or(Deletes::Unknown);
         self.facts.tip_height = snapshot.tip()?;
         self.facts.complete_height = self.facts.tip_height;
+        let open = || snapshot.source(0);
+        let stock = Stock {
+            open: &open,
+            complete: u64::MAX,
+            head: Head::Exact,
+            prefixes: &[],
+            deletes: self.facts.deletes,
+            torn: self.facts.last_version > self.facts.complete_version,
+            lacks: false,
+        };
         if self.wish.asked {
-            let open = || snapshot.source(0);
-            let stock = Stock {
-                open: &open,
-                complete: u64::MAX,
-                head: Head::Exact,
-                prefixes: &[],
-                deletes: self.facts.deletes,
-                torn: self.facts.last_version > self.facts.complete_version,
-                lacks: false,
-            };
             let scratch = Scratch::new(target::parent(&options.dest));
             let ready = prepare(&stock, self.wish, options, self.facts, progress)?;
             if options.dry_run {
                 return self.rehearse(ready, &stock, &scratch);
             }
             return self.build_cut(ready, &stock, &scratch, begin, || Ok(()));
+        }
+        self.prove(&stock)?;
+        if options.dry_run {
+            return Ok(Made::default());
         }
         progress.begin(Phase::Writing, self.facts.bytes);
         // What is history only: a directory is written without it, unless it is asked for.
@@ -171,6 +180,24 @@ impl Work<'_> {
         }
     }
 
+    /// Nothing is written before what the caller knows of the blocks is seen to hold.
+    fn prove(&self, stock: &Stock<'_>) -> Result<()> {
+        if !self.wish.knows() {
+            return Ok(());
+        }
+        let mut view = View::new((stock.open)()?, stock.complete, self.facts.complete_height);
+        self.wish.prove(&mut view, self.facts.bytes, self.progress)
+    }
+
+    /// The same of what is left after a cut.
+    fn prove_cut(&self, ready: &Ready, stock: &Stock<'_>, scratch: &Scratch) -> Result<()> {
+        if !self.wish.knows() {
+            return Ok(());
+        }
+        let mut source = ready.clone().source(stock, scratch, self.progress)?;
+        self.wish.prove(&mut source, self.facts.bytes, self.progress)
+    }
+
     fn build_cut(
         &mut self,
         ready: Ready,
@@ -179,6 +206,7 @@ impl Work<'_> {
         begin: impl FnOnce() -> Result<PartDir>,
         proof: impl FnOnce() -> Result<()>,
     ) -> Result<Made> {
+        self.prove_cut(&ready, stock, scratch)?;
         let part = begin()?;
         self.progress.begin(Phase::Writing, self.facts.bytes);
         let mut source = ready.source(stock, scratch, self.progress)?;
@@ -191,6 +219,7 @@ impl Work<'_> {
 
     /// Reads all that would be written, and writes nothing.
     fn rehearse(&mut self, ready: Ready, stock: &Stock<'_>, scratch: &Scratch) -> Result<Made> {
+        self.prove_cut(&ready, stock, scratch)?;
         self.progress.begin(Phase::Verifying, self.facts.bytes);
         let mut source = ready.source(stock, scratch, self.progress)?;
         let mut entries = 0u64;

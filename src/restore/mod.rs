@@ -45,6 +45,10 @@ pub struct Options {
     pub requeue: bool,
     /// Cut an aggregator's datastore below what is public on DA.
     pub force: bool,
+    /// A block and the hash of its header, as hex, that what is restored must have.
+    pub trusted: Option<(u64, String)>,
+    /// The chain's `genesis.json`, which what is restored must begin with.
+    pub genesis: Option<PathBuf>,
     /// Replace a datastore that is there.
     pub overwrite: bool,
     /// Keep what was replaced, as `<dest>.replaced-<UTC>`.
@@ -71,6 +75,8 @@ impl Default for Options {
             drop_queue: false,
             requeue: false,
             force: false,
+            trusted: None,
+            genesis: None,
             overwrite: false,
             keep_replaced: true,
             owner: None,

@@ -1,7 +1,7 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
 use super::proof::{
-    at, block_on, digest_of_directory, digest_of_store, drain, into_badger, into_rocksdb, names, record,
+    at, block_on, digest_of_directory, digest_of_store, drain, into_badger, into_rocksdb, names, put, record,
     replay, take, unlocked,
 };
 use evbackup::backup::{Origin, Since};
@@ -520,4 +520,56 @@ fn chains_of_published_releases_are_cut_or_refused_by_generation() {
         }
     }
     assert!(cuts > 100, "only {cuts} heights");
+}
+
+#[test]
+fn what_the_operator_knows_is_held_against_the_blocks_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let node = Node::new(folder.path(), Sample::with_blocks(30));
+    node.backup(&path("full.badger"), Since::Version(0));
+    let hash = |height: u64| {
+        let header = node.sample.value(&Key::Header(height).to_bytes()).unwrap();
+        let header = evbackup::evnode::record::SignedHeader::decode(header).unwrap().header;
+        data_encoding::HEXLOWER.encode(&evbackup::evnode::hash::header(&header))
+    };
+    let genesis = |chain: &str| {
+        let proposer = data_encoding::BASE64.encode(&node.sample.proposer().address());
+        format!(
+            r#"{{"chain_id": "{chain}", "start_time": "2023-11-14T22:13:20.123456789Z", "initial_height": 1, "proposer_address": "{proposer}"}}"#
+        )
+    };
+    put(&path("genesis.json"), genesis("sample-1").as_bytes());
+    put(&path("other.json"), genesis("other").as_bytes());
+    let before = names(folder.path());
+    for (number, source) in [path("full.badger"), node.path.clone()].into_iter().enumerate() {
+        for (cut, at) in [(true, Some(20)), (false, None)] {
+            let dest = path(&format!("{number}{cut}"));
+            let plain =
+                restore::Options { at_height: at, ..into_badger(std::slice::from_ref(&source), &dest) };
+            for bad in [
+                restore::Options { trusted: Some((12, hash(13))), ..plain.clone() },
+                restore::Options { trusted: Some((31, hash(30))), ..plain.clone() },
+                restore::Options { genesis: Some(path("other.json")), ..plain.clone() },
+            ] {
+                for dry_run in [true, false] {
+                    let error = run(&restore::Options { dry_run, ..bad.clone() }).unwrap_err();
+                    assert_eq!(error.code(), "mismatch", "{error}");
+                    assert!(!dest.exists());
+                }
+            }
+            let odd = restore::Options { trusted: Some((12, "12".into())), ..plain.clone() };
+            assert_eq!(run(&odd).unwrap_err().code(), "invalid-argument");
+            let good = restore::Options {
+                trusted: Some((12, hash(12))),
+                genesis: Some(path("genesis.json")),
+                ..plain
+            };
+            assert!(run(&restore::Options { dry_run: true, ..good.clone() }).unwrap().dry_run);
+            assert!(!dest.exists());
+            run(&good).unwrap();
+            clean(&dest);
+        }
+    }
+    assert!(names(folder.path()).len() == before.len() + 4, "nothing else was left");
 }

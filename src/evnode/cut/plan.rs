@@ -36,7 +36,7 @@ pub(super) enum SyncPlan {
 /// assert!(cut.changes().iter().any(|change| change.family.name() == "tip"));
 /// # Ok::<(), evbackup::error::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cut {
     pub(super) facts: Facts,
     pub(super) options: Options,
