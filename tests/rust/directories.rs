@@ -106,6 +106,7 @@ fn a_torn_chain_is_cut_where_it_is_complete_and_no_version_comes_twice() {
         assert_eq!((made.complete_version, made.last_version, made.tip_height), (8, 12, 8));
         let note = "they are left out: a Badger directory would show them";
         assert!(made.notes.iter().any(|text| text.ends_with(note)), "{:?}", made.notes);
+        assert_eq!(made.cut_height, (!history).then_some(8));
         let entries = entries_of(&dest);
         // Of the queue, what lives at the end of the stream stays: those transactions wait for a block.
         let late = entries
