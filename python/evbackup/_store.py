@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from . import _evbackup
 from ._blocks import Chain
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # Large enough that the crossing costs nothing, small enough that a page of 1 MB values fits.
 PAGE = 256
-
-TableName: TypeAlias = Literal["blocks", "keys", "families", "findings"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Datastore(Chain):
             if after is None:
                 return
 
-    def table(self, name: TableName) -> Table:
+    def table(self, name: Literal["blocks", "keys", "families", "findings"]) -> Table:
         """What is in it, as rows for polars, DuckDB, pandas and whatever else reads Arrow.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _evbackup
 from ._job import wait, wait_async
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ._progress import ProgressOption
     from ._types import Tls
 
-Signatures: TypeAlias = Literal["required", "optional", "other-payload", "unverified"]
-
 
 def verify(
     paths: Paths,
@@ -27,7 +25,7 @@ def verify(
     chain: bool | None = None,
     trusted: tuple[int, str] | None = None,
     genesis: StrPath | None = None,
-    signatures: Signatures = "required",
+    signatures: Literal["required", "optional", "other-payload", "unverified"] = "required",
     was_based: bool = False,
     el_height: int | None = None,
     el_timestamp: int | None = None,
@@ -94,7 +92,7 @@ async def verify_async(
     chain: bool | None = None,
     trusted: tuple[int, str] | None = None,
     genesis: StrPath | None = None,
-    signatures: Signatures = "required",
+    signatures: Literal["required", "optional", "other-payload", "unverified"] = "required",
     was_based: bool = False,
     el_height: int | None = None,
     el_timestamp: int | None = None,

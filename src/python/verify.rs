@@ -78,21 +78,21 @@ pub(crate) struct Live {
 
 /// A job that holds a node against a backup.
 #[pyfunction]
-pub(crate) fn verify_live(given: Live) -> PyResult<Job> {
+pub(crate) fn verify_live(options: Live) -> PyResult<Job> {
     let connect = Connect {
-        tls: given.tls.map(Into::into),
-        token: given.token,
-        headers: given.headers,
-        insecure: given.insecure,
-        connect_timeout: convert::seconds(given.connect_timeout_s, "connect_timeout_s")?,
-        idle_timeout: convert::seconds(given.idle_timeout_s, "idle_timeout_s")?,
-        ..Connect::new(Address::parse(&given.addr, DEFAULT_PORT)?)
+        tls: options.tls.map(Into::into),
+        token: options.token,
+        headers: options.headers,
+        insecure: options.insecure,
+        connect_timeout: convert::seconds(options.connect_timeout_s, "connect_timeout_s")?,
+        idle_timeout: convert::seconds(options.idle_timeout_s, "idle_timeout_s")?,
+        ..Connect::new(Address::parse(&options.addr, DEFAULT_PORT)?)
     };
     let options = verify::live::Options {
         connect: Box::new(connect),
-        against: given.against,
-        sample: given.sample,
-        trusted: given.trusted,
+        against: options.against,
+        sample: options.sample,
+        trusted: options.trusted,
     };
     Ok(Job::new(move |progress| verify::live::run(options, progress), convert::result))
 }
