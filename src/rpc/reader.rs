@@ -260,7 +260,8 @@ fn judge<R>(path: &str, status: &Status, limit: usize) -> Result<Found<R>, Failu
     match status.code() {
         Code::NotFound => Ok(Found::Nowhere),
         Code::Internal | Code::Unknown if text.contains("key not found") => Ok(Found::Nowhere),
-        Code::Unimplemented => {
+        // A web server that knows no gRPC says so in its own way.
+        code if code == Code::Unimplemented || text.contains("response with status: 404") => {
             let what = format!("expected the RPC {}, found none: {text}", name(path));
             Err(Failure::Final(Error::unsupported(what).with_hint(
                 "is this the RPC port of an ev-node of v1.0.0-beta.3 or later (7331 by default)?",
