@@ -8,7 +8,7 @@
 //! which the first keys are kept; from then on a key costs one span. Before anything of a stretch is believed, the stretch is held against its
 //! checksum in the manifest, once.
 //!
-//! Memory: the first keys, up to [`KEYS`] bytes; beyond it pieces stay whole. Of a chain the newest entry of all segments counts.
+//! Memory: the first keys, up to `KEYS` bytes; beyond it pieces stay whole. Of a chain the newest entry of all segments counts.
 
 use super::Values;
 use crate::base::checksum::crc32c;
