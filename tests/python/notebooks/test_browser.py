@@ -27,12 +27,12 @@ def written(request: pytest.FixtureRequest, full: evbackup.Backup, tmp_path_fact
     return report.to_html(folder / "report.html")
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(scope="module", params=["light", "dark"])
 def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=list(WIDTHS))
+@pytest.fixture(scope="module", params=list(WIDTHS))
 def shown(request: pytest.FixtureRequest, browser: Any, written: Path, scheme: str) -> Iterator[Any]:
     """The page as it is shown, with what it asked for and what it complained of."""
     size = {"width": WIDTHS[request.param], "height": 844}
