@@ -37,7 +37,7 @@ def source(request: pytest.FixtureRequest, badger: Badger, node: Path, out: Path
         everything, complete = server.digest(), server.digest(at=full.complete_version)
     store = comes_back(full, out, everything).path
     if request.param == "blocks":
-        # What stands in for states and DA heights of the last block was written a moment after it.
+        # Ours, not Badger's: what stands in was written after the last block. That nothing else differs is not shown here.
         complete = evbackup.digest(store, at=full.complete_version, now=NOW)
     return store, complete
 
