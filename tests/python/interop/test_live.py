@@ -128,7 +128,7 @@ def lost_by_badger(badger: Badger, place: Path) -> set[str]:
     """The keys whose values are nowhere in the frozen directory: for our reader and for Badger's own, or for neither."""
     frozen, tally = place / "frozen", Tally(place / "frozen.tally")
     findings = evbackup.verify(frozen, chain=False).findings
-    ours = {finding.key for finding in findings if finding.code == "badger-value"}
+    ours = {bytes.fromhex(finding.key or "").decode() for finding in findings if finding.code == "badger-value"}
     # Badger writes where it reads.
     shutil.copytree(frozen, place / "opened")
     badger.lines("backup", "--dir", place / "opened", "--out", place / "all.badger")
@@ -155,7 +155,7 @@ class Series:
 
     def take(self, badger: Badger, place: Path, chance: random.Random, more: Callable[[], bool]) -> None:
         """Snapshots of a new directory, until there are enough or something of it is damaged."""
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         segment = place / "snapshot.badger"
         damaged: evbackup.DamagedError | None = None
         with writing(badger, place, self.run, chance) as writer:
