@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import Alignment
-from ._types import Paths, StrPath, paths_of, reading_of
+from ._types import Paths, StrPath, paths_of, reading_of, whole
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def align(
         >>> evbackup.restore("full.badger", "evm-single", at_height=fit.at_height, role="follower")  # doctest: +SKIP
     """
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
-    root = _root(el_state_root)
-    return Alignment._of(wait(_evbackup.align(paths_of(source), el_height, el_timestamp, root, reading), progress))
+    job = _job(source, el_height, el_timestamp, el_state_root, reading)
+    return Alignment._of(wait(job, progress))
 
 
 async def align_async(
@@ -75,9 +75,19 @@ async def align_async(
 ) -> Alignment:
     """`align` for asyncio: same arguments, same result."""
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
-    root = _root(el_state_root)
-    job = _evbackup.align(paths_of(source), el_height, el_timestamp, root, reading)
+    job = _job(source, el_height, el_timestamp, el_state_root, reading)
     return Alignment._of(await wait_async(job, progress))
+
+
+def _job(
+    source: Paths,
+    el_height: int,
+    el_timestamp: int | None,
+    el_state_root: str | bytes | None,
+    reading: tuple[bool, str | None, bool, int | None],
+) -> _evbackup.Job:
+    el_height, el_timestamp = whole("el_height", el_height), whole("el_timestamp", el_timestamp)
+    return _evbackup.align(paths_of(source), el_height, el_timestamp, _root(el_state_root), reading)
 
 
 def _root(given: str | bytes | None) -> bytes | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from . import _evbackup, _run
 from ._job import wait, wait_async
 from ._results import Backup
-from ._types import StrPath, Tls, local, reading_of
+from ._types import StrPath, Tls, local, reading_of, whole
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -145,13 +145,13 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         "raw": given["raw"],
         "on_mismatch": given["on_mismatch"],
         "exact": given["exact"],
-        "target_height": given["target_height"],
+        "target_height": whole("target_height", given["target_height"]),
         "overwrite": given["overwrite"],
         "tls": None if tls is None else tls._options(),
         "token": given["token"],
         "headers": list((given["headers"] or {}).items()),
         "insecure": given["insecure"],
-        "max_rate": given["max_rate"],
+        "max_rate": whole("max_rate", given["max_rate"], at_least=1),
         "reading": reading_of(
             offline=given["offline"],
             staging=given["staging"],
@@ -171,7 +171,5 @@ def _since(since: Since) -> tuple[str, str | None, int]:
     if isinstance(since, bool) or not isinstance(since, (int, str, os.PathLike)):
         raise InvalidArgument(f"expected a version, a backup, a path or 'auto' for since, found {since!r}")
     if isinstance(since, int):
-        if since < 0:
-            raise InvalidArgument(f"expected a version of at least 0 for since, found {since}")
-        return ("version", None, since)
+        return ("version", None, whole("since", since))
     return ("auto", None, 0) if since == "auto" else ("segment", os.fspath(since), 0)

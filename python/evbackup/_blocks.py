@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._job import wait, wait_async
 from ._results import Result
+from ._types import whole
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ class Chain:
             >>> with evbackup.open("full.badger") as segment:  # doctest: +SKIP
             ...     print(sum(len(block.transactions) for block in segment.blocks(100, 200)))
         """
-        return Blocks(self._native, _height(start), _height(stop))
+        return Blocks(self._native, whole("start", start), whole("stop", stop))
 
     def state(self, height: int | None = None) -> State:
         """The state after a block.
@@ -327,11 +328,11 @@ class Chain:
             MissingError: There is no state for it: it was pruned, or not in the segments.
             DamagedError: What is stored is no state.
         """
-        return State(*wait(self._native.state(_height(height))))
+        return State(*wait(self._native.state(whole("height", height))))
 
     async def state_async(self, height: int | None = None) -> State:
         """`state` for asyncio: same argument, same result."""
-        return State(*await wait_async(self._native.state(_height(height))))
+        return State(*await wait_async(self._native.state(whole("height", height))))
 
     def metadata(self, name: str) -> bytes | None:
         """What the node keeps under a name, such as `"d"` or `"rhb/7/h"`.
@@ -351,12 +352,6 @@ class Chain:
         return value
 
 
-def _height(given: int | None) -> int | None:
-    if given is not None and not 0 <= given < 1 << 64:
-        raise InvalidArgument(f"expected a height from 0 to 18446744073709551615, found {given}")
-    return given
-
-
 def _which(given: int | bytes | str | None) -> int | bytes | None:
     """A height or the bytes of a hash."""
     if isinstance(given, str):
@@ -369,4 +364,4 @@ def _which(given: int | bytes | str | None) -> int | bytes | None:
         if len(hashed) != HASH_BYTES:
             raise InvalidArgument(f"expected a hash of {HASH_BYTES} bytes, found {len(hashed)}")
         return hashed
-    return _height(given)
+    return whole("height", given)

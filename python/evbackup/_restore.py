@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import Applied, Restored
-from ._types import Paths, StrPath, paths_of, reading_of
+from ._types import Paths, StrPath, paths_of, reading_of, trusted_of, whole
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -123,13 +123,15 @@ async def restore_async(
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     named = (
-        *("engine", "history", "at_height", "role", "drop_queue", "requeue", "force"),
-        *("overwrite", "keep_replaced", "dry_run", "memory_mib"),
+        *("engine", "history", "role", "drop_queue", "requeue", "force"),
+        *("overwrite", "keep_replaced", "dry_run"),
     )
     return {
         "paths": paths_of(given["paths"]),
         "dest": os.fspath(given["dest"]),
-        "trusted": given["trusted"],
+        "trusted": trusted_of(given["trusted"]),
+        "at_height": whole("at_height", given["at_height"]),
+        "memory_mib": whole("memory_mib", given["memory_mib"], at_least=1),
         "genesis": None if given["genesis"] is None else os.fspath(given["genesis"]),
         "owner": None if given["owner"] is None else _owner(given["owner"]),
         "reading": reading_of(

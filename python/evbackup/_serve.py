@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import _evbackup
 from ._job import wait, wait_async
-from ._types import reading_of
+from ._types import reading_of, whole
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -102,8 +102,8 @@ def serve(
         "tls": None if tls is None else tls._options(),
         "token": token,
         "insecure": insecure,
-        "max_rate": max_rate,
-        "max_backups": max_backups,
+        "max_rate": whole("max_rate", max_rate, at_least=1),
+        "max_backups": whole("max_backups", max_backups, at_least=1),
         "reading": reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate),
     }
     return Server(wait(_evbackup.serve(options)))

@@ -11,7 +11,7 @@ from ._blocks import Chain
 from ._job import wait
 from ._results import DatastoreInfo
 from ._table import Table
-from ._types import paths_of, reading_of
+from ._types import paths_of, reading_of, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,7 @@ class Datastore(Chain):
         Returns:
             The entry, or None when there is none or it was deleted.
         """
-        found = wait(self._native.get(_bytes(key), version))
+        found = wait(self._native.get(_bytes(key), whole("version", version)))
         return None if found is None else Entry(*found)
 
     def prefix(self, prefix: bytes | str = b"", *, version: int | None = None) -> Iterator[Entry]:
@@ -79,6 +79,7 @@ class Datastore(Chain):
         Raises:
             UnsupportedError: Of segments: restore them into a store first.
         """
+        version = whole("version", version)
         after: bytes | None = None
         while True:
             page, after = wait(self._native.page(_bytes(prefix), after, version, PAGE))
@@ -180,7 +181,7 @@ def open(  # noqa: A001  # read as evbackup.open
         ...     print(chain.block("ba686e569c119e6384cb2c157462ac11252cc10cdec9957429a0ffa6fd630c1a"))
     """
     paths = paths_of(path)
+    reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
     if len(paths) > 1 or os.path.isfile(paths[0]):  # noqa: PTH113  # stays a text
         return Datastore(paths[0], wait(_evbackup.open_segments(paths)))
-    reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
     return Datastore(paths[0], wait(_evbackup.open(paths[0], reading)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 from .errors import InvalidArgument
 
@@ -48,6 +49,37 @@ def paths_of(paths: Paths) -> list[str]:
     return listed
 
 
+@overload
+def whole(name: str, value: int, *, at_least: int = 0) -> int: ...
+@overload
+def whole(name: str, value: int | None, *, at_least: int = 0) -> int | None: ...
+def whole(name: str, value: int | None, *, at_least: int = 0) -> int | None:
+    """A whole number as the native module takes it, or an error that names the option; None stays None."""
+    if value is None:
+        return None
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < at_least:
+        raise InvalidArgument(f"expected a whole number of at least {at_least} for {name}, found {value!r}")
+    if number >= 1 << 64:
+        raise InvalidArgument(f"expected a whole number below 2^64 for {name}, found {value!r}")
+    return number
+
+
+def trusted_of(value: tuple[int, str] | None) -> tuple[int, str] | None:
+    """A height and a hash."""
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not isinstance(value[1], str):  # noqa: PLR2004
+        raise InvalidArgument(f"expected a height and a hash for trusted, found {value!r}")
+    try:
+        return whole("trusted", value[0]), value[1]
+    except InvalidArgument:
+        raise InvalidArgument(f"expected a height and a hash for trusted, found {value!r}") from None
+
+
 def reading_of(
     *,
     offline: bool,
@@ -56,7 +88,12 @@ def reading_of(
     max_rate: int | None,
 ) -> tuple[bool, str | None, bool, int | None]:
     """How a Badger directory is read, as the native module takes it."""
-    return (offline, None if staging is None else os.fspath(staging), any_file_system, max_rate)
+    return (
+        offline,
+        None if staging is None else os.fspath(staging),
+        any_file_system,
+        whole("max_rate", max_rate, at_least=1),
+    )
 
 
 def address(text: str) -> str | None:

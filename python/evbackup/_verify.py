@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import DatastoreInfo, Report, Segment
-from ._types import Paths, StrPath, address, paths_of, reading_of
+from ._types import Paths, StrPath, address, paths_of, reading_of, trusted_of, whole
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -113,7 +113,12 @@ async def verify_async(
 
 def _job(given: dict[str, Any]) -> _evbackup.Job:
     """The work that the arguments mean."""
-    paths, trusted = paths_of(given["paths"]), given["trusted"]
+    paths = paths_of(given["paths"])
+    given = {
+        **given,
+        "trusted": trusted_of(given["trusted"]),
+        **{name: whole(name, given[name]) for name in ("el_height", "el_timestamp", "sample")},
+    }
     addr = address(given["paths"]) if isinstance(given["paths"], str) else None
     if addr is None:
         if given["against"] is not None:
@@ -122,16 +127,16 @@ def _job(given: dict[str, Any]) -> _evbackup.Job:
         plain = ("level", "chain", "trusted", "signatures", "was_based", "el_height", "el_timestamp", "el_state_root")
         options = {name: given[name] for name in plain}
         return _evbackup.verify({**options, "paths": paths, "genesis": None if genesis is None else os.fspath(genesis)})
-    if given["sample"] < 0:
-        raise InvalidArgument(f"expected a sample of at least 0 heights, found {given['sample']}")
     tls: Tls | None = given["tls"]
     asked = {
         "addr": addr,
         "against": [] if given["against"] is None else paths_of(given["against"]),
-        "trusted": trusted,
         "tls": None if tls is None else tls._options(),
         "headers": list((given["headers"] or {}).items()),
-        **{name: given[name] for name in ("sample", "token", "insecure", "connect_timeout_s", "idle_timeout_s")},
+        **{
+            name: given[name]
+            for name in ("sample", "trusted", "token", "insecure", "connect_timeout_s", "idle_timeout_s")
+        },
     }
     return _evbackup.verify_live(asked)
 
@@ -229,7 +234,7 @@ def digest(
         True
     """
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
-    return str(wait(_evbackup.digest(paths_of(path), at, now, history, reading), progress))
+    return str(wait(_digest(path, at, now, history=history, reading=reading), progress))
 
 
 async def digest_async(
@@ -246,4 +251,10 @@ async def digest_async(
 ) -> str:
     """`digest` for asyncio: same arguments, same result."""
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
-    return str(await wait_async(_evbackup.digest(paths_of(path), at, now, history, reading), progress))
+    return str(await wait_async(_digest(path, at, now, history=history, reading=reading), progress))
+
+
+def _digest(
+    path: Paths, at: int | None, now: int | None, *, history: bool, reading: tuple[bool, str | None, bool, int | None]
+) -> _evbackup.Job:
+    return _evbackup.digest(paths_of(path), whole("at", at), whole("now", now), history, reading)
