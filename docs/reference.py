@@ -189,6 +189,7 @@ JSON_TYPES = {
     "None": "null",
     "bytes": "hex string",
     "tuple[int, int]": "list of two numbers",
+    "tuple[int, str]": "list of a number and a text",
     "dict": "object",
 }
 
@@ -205,7 +206,17 @@ def results() -> str:
 def _results_in_order() -> list[str]:
     """As the verbs return them; what they contain behind."""
     kinds = [name for name in evbackup.__all__ if _is_result(getattr(evbackup, name))]
-    first = ("Backup", "Report", "Finding", "Restored", "Applied", "Segment", "DatastoreInfo", "AppliedSegment")
+    first = (
+        "Backup",
+        "Report",
+        "Asked",
+        "Finding",
+        "Restored",
+        "Applied",
+        "Segment",
+        "DatastoreInfo",
+        "AppliedSegment",
+    )
     return sorted(kinds, key=lambda name: (first.index(name) if name in first else len(first), name))
 
 
@@ -219,7 +230,9 @@ def _is_result(thing: object) -> bool:
 
 
 def _fields(kind: type[Any]) -> Iterator[Row]:
-    meanings = Docstring.of(kind).listed["Attributes"]
+    # What a class inherits is told where it stands.
+    told = [Docstring.of(each).listed.get("Attributes", {}) for each in reversed(kind.__mro__[:-1])]
+    meanings = {name: meaning for attributes in told for name, meaning in attributes.items()}
     for field in fields(kind):
         meaning = re.sub(r"\bNone\b", "null", meanings[field.name])
         yield f"`{field.name}`", json_type(str(field.type)), meaning

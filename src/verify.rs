@@ -91,6 +91,8 @@ pub struct Report {
     pub elapsed_s: f64,
     /// What was given: the segments, or the datastore; nothing where it was a running node.
     pub paths: Vec<PathBuf>,
+    /// How many heights of a running node were looked at; `None` where it was none.
+    pub compared_heights: Option<u64>,
     /// What each segment claims, in their order.
     pub parts: Vec<VerifiedSegment>,
 }

@@ -6,7 +6,7 @@ Example:
     >>> evbackup.verify(full).raise_for_findings()  # doctest: +SKIP
     >>> evbackup.restore(full, "/var/lib/evnode/data/evm-single")  # doctest: +SKIP
 
-Every verb has an `…_async` twin. Failures are the classes of `evbackup.errors`; logs go to `logging.getLogger("evbackup")`.
+Every verb but `open` and `serve` has an `…_async` twin; what these two return works in `async with`. Failures are the classes of `evbackup.errors`; logs go to `logging.getLogger("evbackup")`.
 """
 
 from ._align import align, align_async
@@ -20,6 +20,7 @@ from ._results import (
     Alignment,
     Applied,
     AppliedSegment,
+    Asked,
     Backup,
     Change,
     DatastoreInfo,
@@ -55,6 +56,7 @@ __all__ = [
     "Alignment",
     "Applied",
     "AppliedSegment",
+    "Asked",
     "Backup",
     "Block",
     "Blocks",

@@ -104,18 +104,9 @@ class ChainInfo(Result):
 
 @dataclass(frozen=True, repr=False)
 class ChainReport(ChainInfo):
-    """What `verify` found out about the blocks.
+    """What `verify` found out about the blocks; its first fields are those of `ChainInfo`.
 
     Attributes:
-        chain_id: Its name, or None where no header says it.
-        generation: The newest generation of releases that has left a mark, `"A"` to `"F"`, `"v0"`, or None.
-        releases: The releases of that generation, or None.
-        initial_height: The height of the first block that there ever was, or None.
-        base: The first block that is there, or None.
-        tip: What `/0/t` says, or None.
-        complete_height: The highest block up to which everything is whole, or None.
-        marks: ev-node's marks of pruning and of DA.
-        families: Live keys and bytes by family, or None where they were not counted.
         blocks: Headers that were checked.
         signatures: Signatures that were verified, those that do not hold included.
         torn: The lowest and the highest block that was still being written when the stream passed, or None.

@@ -23,7 +23,7 @@ SIZES = frozenset({"bytes", "disk_bytes", "total_bytes"})
 LINE = "border-bottom:1px solid rgba(128,128,128,0.35);padding:0.2em 0.8em 0.2em 0;vertical-align:top"
 # In a row with others, its beginning tells it apart.
 HASH = re.compile("[0-9a-f]{40,}")
-# So many findings are shown; the others are counted.
+# So many findings are shown, and so many of whatever else there are several; the others are counted.
 SHOWN = 20
 
 
@@ -36,7 +36,8 @@ def badge(level: str, text: str | None = None) -> str:
 def cell(name: str, value: object) -> str:
     """A value for people."""
     if isinstance(value, tuple):
-        return "<br>".join(cell(name, item) for item in value)
+        more = [f"and {len(value) - SHOWN:,} more"] if len(value) > SHOWN else []
+        return "<br>".join([*(cell(name, item) for item in value[:SHOWN]), *more])
     if name == "level" and value in COLOURS:
         return badge(str(value))
     return "" if value is None else escape(_text(name, value))
@@ -61,7 +62,11 @@ def _report(report: Report) -> str:
     state = badge("ok") if report.ok else badge("error", count_of(len(report.errors), "error"))
     if report.warnings:
         state += " " + badge("warning", count_of(len(report.warnings), "warning"))
-    names = [field.name for field in fields(report) if field.name not in {"findings", "ok", "paths", "parts"}]
+    hidden = {"findings", "ok", "paths", "parts"}
+    if report.asked is not None and report.asked.addr is not None:
+        # A node shows its blocks, and nothing of what they are stored in.
+        hidden |= {"level", "bytes", "entries", "last_version", "complete_version", "tip_height", "deletes"}
+    names = [field.name for field in fields(report) if field.name not in hidden]
     html = _fields(report, names, f"Report {state}")
     if report.findings:
         more = len(report.findings) - SHOWN

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import _evbackup
 from ._html import attributes
 from ._job import wait
+from ._report import Asked
 from ._result import count_of, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ._results import Finding, Report, VerifiedSegment
+    from ._chain import ChainReport, RuleCount
+    from ._report import Finding, Report, VerifiedSegment
     from ._types import StrPath
 
 # So many findings are listed; the others are counted. A report may have ten thousand.
@@ -33,29 +35,30 @@ BARS = 48
 PLACES = 400
 LEVELS = {"error": "Errors", "warning": "Warnings", "info": "Remarks"}
 
-# The rules of `evnode::chain`, by their numbers.
+# The rules of `evnode::chain`, by their numbers and in its words; a test holds them together.
 RULES = (
-    "header, data and signature are there",
-    "they can be read, and are those of their height",
-    "there is one chain id",
-    "the data names the header's chain id, height and time",
-    "the header commits to the data",
-    "the header names the hash of the header before",
-    "the data names the hash of the data before",
+    "the tip, and every block's header, data and signature are there",
+    "they can be read and are those of their height",
+    "one chain id everywhere",
+    "the data's metadata is the header's",
+    "the header's data hash is the data's commitment",
+    "the header names the header before",
+    "the data name the data before",
     "time does not go back",
-    "the signature is there, and true",
+    "the signature is there and true",
     "the signer is the proposer",
-    "the proposer is the one that was expected",
-    "the state after it is there, and is of this block",
-    "the state names the header's hash",
-    "the header names the app's state before it",
-    "the index by hash finds it",
+    "the proposer is the one expected",
+    "the state is there and of its block",
+    "the state names its header",
+    "the header names the state before",
+    "the index finds the block",
     "nothing is above the tip",
-    "the pending block is whole, and of this chain",
-    "DA marks are not above the tip, and included blocks say where",
-    "values and names have their lengths",
-    "the execution layer agrees, where it was asked",
+    "the pending block is whole",
+    "DA marks are not above the tip, included blocks say where",
+    "values have their lengths",
+    "the execution layer agrees",
 )
+SIGNATURE, EXECUTION_LAYER = 9, 20
 
 CSS = """
 :root { color-scheme: light dark; --bg: #ffffff; --ink: #1c2128; --soft: #59616e; --line: #d6dae0; --card: #f4f5f7;
@@ -104,36 +107,48 @@ footer { color: var(--soft); border-top: 1px solid var(--line); margin-top: 2rem
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def write(report: Report, path: StrPath, *, overwrite: bool) -> Path:
+def write(report: Report, path: StrPath, *, overwrite: bool, strict: bool = False) -> Path:
     """Writes the page of a report."""
     # A path may be no text at all: what cannot be shown is shown as its bytes.
-    text = page(report).encode("utf-8", "backslashreplace")
+    text = page(report, strict=strict).encode("utf-8", "backslashreplace")
     wait(_evbackup.write_file(os.fspath(path), text, overwrite))
     return Path(path)
 
 
-def page(report: Report, *, made: datetime | None = None) -> str:
+def page(report: Report, *, made: datetime | None = None, strict: bool = False) -> str:
     """The page of a report.
 
     Args:
         report: What it is about.
         made: When; None: now.
+        strict: Warnings count as errors.
     """
     moment = (made or datetime.now(timezone.utc)).strftime("%Y-%m-%d %H:%M:%S UTC")
-    names = [name.rsplit("/", 1)[-1] or name for name in map(str, report.paths)]
-    of = f"{names[0]} and {count_of(len(names) - 1, 'segment')} more" if len(names) > 1 else "".join(names)
-    title = escape(f"Verification of {of or 'a running node'}")
-    sections = (_summary(report), _heights(report), _found(report), _checked(report), _parts(report), _repeat(report))
+    title = escape(f"Verification of {_what(report)}")
+    asked = report.asked or Asked(level=report.level)
+    if asked.addr is None:
+        sections = [_summary(report), _heights(report), _found(report), _checked(report, asked), _parts(report)]
+    else:
+        sections = [_compared(report, asked), _found(report), _checked_of_node(asked)]
+    body = "".join([*sections, _repeat(report, asked, strict=strict)])
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
         f"<title>{title}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n"
-        f"{_verdict(report)}\n</header>\n<main>\n{''.join(sections)}</main>\n"
+        f"{_verdict(report, asked, strict=strict)}\n</header>\n<main>\n{body}</main>\n"
         f"<footer><p>Made by evbackup {escape(_evbackup.__version__)} on {moment}. "
         "This page has no scripts and loads nothing.</p></footer>\n</body>\n</html>\n"
     )
+
+
+def _what(report: Report) -> str:
+    """What the page is about."""
+    if report.asked is not None and report.asked.addr is not None:
+        return f"the node {report.asked.addr}"
+    names = [name.rsplit("/", 1)[-1] or name for name in map(str, report.paths)]
+    return f"{names[0]} and {count_of(len(names) - 1, 'segment')} more" if len(names) > 1 else "".join(names)
 
 
 def _section(title: str, name: str, *body: str) -> str:
@@ -145,20 +160,70 @@ def _pairs(pairs: Iterable[tuple[str, object]]) -> str:
     return f"<dl>{''.join(rows)}</dl>\n"
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: Report, asked: Asked, *, strict: bool) -> str:
     errors, warnings = len(report.errors), len(report.warnings)
-    if errors:
-        word, kind = f"Not sound: {count_of(errors, 'error')}", "error"
-        text = "Do not rely on a restore of this before each error below is understood."
-    elif warnings:
-        word, kind = f"Sound, with {count_of(warnings, 'warning')}", "warning"
-        text = "Nothing is wrong. What a warning names cannot be promised."
+    bad = [count_of(errors, "error")] if errors else []
+    bad += [count_of(warnings, "warning")] if strict and warnings else []
+    if bad:
+        word, kind = f"Not sound: {', '.join(bad)}", "error"
+        text = (
+            "Do not rely on a restore of this before each of them is understood."
+            if asked.addr is None
+            else "The node is not what it should be: each of them below says where."
+        )
     else:
-        word, kind = "Sound", "ok"
-        text = "Nothing is wrong: a restore takes exactly what was read here."
-    if not errors and report.level == "quick":
-        text += " This was the quick check: bytes and entries were not all read."
+        word, kind = (f"Sound, with {count_of(warnings, 'warning')}", "warning") if warnings else ("Sound", "ok")
+        text = _promise(report, asked)
     return f'<p class="verdict {kind}"><strong>{word}</strong> <span>{text}</span></p>'
+
+
+def _promise(report: Report, asked: Asked) -> str:
+    """What follows where nothing is wrong."""
+    if asked.addr is not None:
+        heights = count_of(report.compared_heights or 0, "height")
+        held = "the node and what it was held against agree" if asked.against else "the node's blocks are right"
+        return f"Nothing is wrong: at {heights} that were looked at, {held}."
+    unsaid = " What a warning names cannot be promised." if report.warnings else ""
+    if report.level == "quick":
+        quick = (
+            "every byte against the checksums of its manifest, where there is one, and no digest, no entry and no block"
+            if report.segments
+            else "the datastore without its blocks"
+        )
+        return f"Nothing is wrong in what was read. This was the quick check: {quick}.{unsaid}"
+    chain = report.chain
+    if chain is not None and chain.torn is not None:
+        low, high = chain.torn
+        whole = f"up to height {chain.complete_height:,}" if chain.complete_height else "without its torn blocks"
+        return f"Nothing is wrong: a restore takes it {whole} and leaves out {low:,} to {high:,}.{unsaid}"
+    return f"Nothing is wrong: a restore takes exactly what was read here.{unsaid}"
+
+
+def _compared(report: Report, asked: Asked) -> str:
+    """In short, of a node."""
+    against = ", ".join(map(str, asked.against)) or "nothing but itself: each block, and its link to the one before"
+    return _section(
+        "In short",
+        "short",
+        _pairs(
+            [
+                ("Node", asked.addr),
+                ("Held against", against),
+                ("Heights compared", f"{report.compared_heights or 0:,}"),
+                ("The highest that agrees", f"{report.complete_height:,}" if report.complete_height else "none"),
+                ("The node's tip", f"{report.announced_height:,}"),
+                ("Took", f"{report.elapsed_s:,.1f} s"),
+            ]
+        ),
+    )
+
+
+def _checked_of_node(asked: Asked) -> str:
+    held = "its header hash, its data hash and its signature against those of the backup, and " if asked.against else ""
+    text = f"<p>The running node, through its own read calls. Of each height: {held}its link to the block before.</p>\n"
+    trusted = [] if asked.trusted is None else [f"the trusted hash at height {asked.trusted[0]:,}: {asked.trusted[1]}"]
+    items = "".join(f"<li>{escape(item)}</li>" for item in trusted)
+    return _section("What was checked", "checked", text, f"<ul>{items}</ul>\n" if items else "")
 
 
 def _summary(report: Report) -> str:
@@ -192,28 +257,27 @@ def _height(report: Report) -> str:
     return text
 
 
-def _checked(report: Report) -> str:
-    if not report.paths:
-        text = "<p>A running node, through its own read calls: blocks and how they are linked, by samples or against segments.</p>\n"
-        return _section("What was checked", "checked", text)
-    done = [
-        "the manifest of each segment, and that it is the one that was written",
-        "sizes, frames and their checksums",
-    ]
-    if report.level == "full":
-        done += [
-            "the SHA-256 of all bytes, where a manifest names it",
-            "every entry: its form, its order, its version",
-            "that the segments follow each other without a gap, and do not contradict each other",
+def _checked(report: Report, asked: Asked) -> str:
+    if report.segments:
+        done = [
+            "the manifest of each segment, and that it is the one that was written",
+            "sizes, frames and their checksums",
         ]
+        if report.level == "full":
+            done += [
+                "the SHA-256 of all bytes, where a manifest names it",
+                "every entry: its form, its order, its version",
+                "that the segments follow each other without a gap, and do not contradict each other",
+            ]
+    else:
+        done = ["the datastore's files and their checksums", "every entry: its form, its order, its version"]
     items = "".join(f"<li>{escape(item)}</li>" for item in done)
-    return _section(
-        "What was checked", "checked", f"<p>Level: {escape(report.level)}.</p>\n<ul>{items}</ul>\n", _blocks(report)
-    )
+    level = f"<p>Level: {escape(report.level)}.</p>\n<ul>{items}</ul>\n"
+    return _section("What was checked", "checked", level, _blocks(report, asked))
 
 
-def _blocks(report: Report) -> str:
-    """The rules of the chain, each with whether it holds."""
+def _blocks(report: Report, asked: Asked) -> str:
+    """The rules of the chain, each with what came of it."""
     chain = report.chain
     if chain is None:
         return "<p>The blocks themselves were not checked.</p>\n"
@@ -221,11 +285,16 @@ def _blocks(report: Report) -> str:
 
     def verdict(number: int) -> str:
         rule = broken.get(number)
-        if rule is None or not (rule.errors or rule.warnings):
-            return '<strong class="ok">holds</strong>'
-        said = [count_of(rule.errors, "error")] if rule.errors else []
-        said += [count_of(rule.warnings, "warning")] if rule.warnings else []
-        return f'<strong class="{"error" if rule.errors else "warning"}">broken: {", ".join(said)}</strong>'
+        if rule is not None and rule.errors:
+            more = f", {count_of(rule.warnings, 'warning')}" if rule.warnings else ""
+            return f'<strong class="error">broken: {count_of(rule.errors, "error")}{more}</strong>'
+        if number == EXECUTION_LAYER and asked.el_height is None:
+            return '<strong class="info">not asked</strong>'
+        if number == SIGNATURE and (said := _signatures(chain, asked, rule)):
+            return said
+        if rule is not None and rule.warnings:
+            return f'<strong class="warning">not certain: {count_of(rule.warnings, "warning")}</strong>'
+        return '<strong class="ok">holds</strong>'
 
     items = "".join(f"<li>{escape(text)}: {verdict(number)}</li>" for number, text in enumerate(RULES, 1))
     torn = ""
@@ -233,7 +302,44 @@ def _blocks(report: Report) -> str:
         low, high = chain.torn
         torn = f"<p>Blocks {low:,} to {high:,} were still being written when the backup was taken: a restore leaves them out.</p>\n"
     what = f"{count_of(chain.blocks, 'block')}, {count_of(chain.signatures, 'signature')} verified"
-    return f"<p>And the chain of blocks: {what}. For every block of it:</p>\n<ol>{items}</ol>\n{torn}"
+    return f"<p>And the chain of blocks: {what}. For every block of it:</p>\n<ol>{items}</ol>\n{_held(report, asked)}{torn}"
+
+
+def _signatures(chain: ChainReport, asked: Asked, rule: RuleCount | None) -> str | None:
+    """What is to be said of signatures that were not all verified; None: they were."""
+    if chain.signatures >= chain.blocks:
+        return None
+    if asked.signatures == "unverified":
+        return '<strong class="info">not verified, as asked: that they are there holds</strong>'
+    if asked.signatures == "optional":
+        words = f"{chain.signatures:,} of {count_of(chain.blocks, 'block')} have one"
+        return f'<strong class="ok">holds where there is one: {words}</strong>'
+    if rule is None or not rule.warnings:
+        return None
+    return f'<strong class="warning">not verified: {chain.blocks - chain.signatures:,} of them cannot be</strong>'
+
+
+def _held(report: Report, asked: Asked) -> str:
+    """What somebody knew of the chain, and whether it is so."""
+    wrong = {rule.code for rule in report.chain.rules if rule.errors} if report.chain is not None else set()
+    given = [
+        ("genesis", None if asked.genesis is None else f"the genesis {asked.genesis}"),
+        (
+            "trusted-hash",
+            None if asked.trusted is None else f"the trusted hash at height {asked.trusted[0]:,}, {asked.trusted[1]}",
+        ),
+        (
+            "execution-layer",
+            None if asked.el_height is None else f"the execution layer's block {asked.el_height:,}",
+        ),
+    ]
+    items = "".join(
+        f'<li>{escape(text)}: <strong class="{"error" if code in wrong else "ok"}">'
+        f"{'differs' if code in wrong else 'agrees'}</strong></li>"
+        for code, text in given
+        if text is not None
+    )
+    return f"<p>It was held against:</p>\n<ul>{items}</ul>\n" if items else ""
 
 
 def _found(report: Report) -> str:
@@ -277,9 +383,7 @@ def _words(text: str) -> str:
 def _stretch(finding: Finding) -> str | None:
     if finding.height is None:
         return None
-    return (
-        f"{finding.height:,}" if finding.until is None else f"{finding.height:,} to {getattr(finding, 'until', None):,}"
-    )
+    return f"{finding.height:,}" if finding.until is None else f"{finding.height:,} to {finding.until:,}"
 
 
 class Span(NamedTuple):
@@ -412,14 +516,38 @@ def _part(part: VerifiedSegment) -> str:
     return f'<div class="part"><h3>{escape(part.path.name)}</h3>{_pairs(pairs)}<dl><dt>SHA-256</dt><dd>{digest}</dd></dl></div>\n'
 
 
-def _repeat(report: Report) -> str:
-    if not report.paths:
+def argv(report: Report, *, strict: bool) -> list[str]:
+    """The command that asks the same; it has no secrets."""
+    asked = report.asked or Asked(level=report.level)
+    said: list[str] = []
+    if asked.addr is None:
+        said += ["--level", str(asked.level)]
+        if asked.chain is not None:
+            said.append("--chain" if asked.chain else "--no-chain")
+    if asked.trusted is not None:
+        said += ["--trusted", f"{asked.trusted[0]}:{asked.trusted[1]}"]
+    if asked.signatures not in {None, "required"}:
+        said += ["--signatures", str(asked.signatures)]
+    if asked.was_based:
+        said.append("--was-based")
+    for name in ("genesis", "el_height", "el_timestamp", "el_state_root", "sample"):
+        if (value := getattr(asked, name)) is not None:
+            said += [f"--{name.replace('_', '-')}", str(value)]
+    for path in asked.against:
+        said += ["--against", str(path)]
+    if strict:
+        said.append("--strict")
+    return ["evbackup", "verify", *said, "--", *([asked.addr] if asked.addr else map(str, report.paths))]
+
+
+def _repeat(report: Report, asked: Asked, *, strict: bool) -> str:
+    if not report.paths and asked.addr is None:
         return ""
-    paths = [shlex.quote(str(path)) for path in report.paths]
     version = escape(_evbackup.__version__)
-    verify = escape(" ".join(["evbackup verify", "--level", report.level, "--", *paths]))
+    command = escape(shlex.join(argv(report, strict=strict)))
+    where = "where the files are" if asked.addr is None else "with the certificates and the token that the node wants"
     steps = [
-        f"<li><p>With evbackup, where the files are:</p><pre>pip install evbackup=={version}\n{verify}</pre></li>",
+        f"<li><p>With evbackup, {where}:</p><pre>pip install evbackup=={version}\n{command}</pre></li>",
     ]
     # sha256sum has its own way with such names, which nobody gives a backup.
     plain = [part for part in report.parts if part.sha256 and not set(str(part.path)) & set("\\\n\r")]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from ._chain import ChainInfo, ChainReport
-from ._result import Result, count_of, size
-from .errors import DamagedError, EvbackupError, InvalidArgument, MismatchError
+from ._chain import ChainInfo
+from ._report import Asked, Finding, Report, VerifiedSegment
+from ._result import Result, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ._table import Table
-    from ._types import StrPath
-
-__all__ = ["Result", "size"]
+__all__ = ["Asked", "Finding", "Report", "Result", "VerifiedSegment", "size"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,215 +69,6 @@ class Backup(Result):
 
     def _short(self) -> str:
         return f"{self.kind} {self.path or '-'}: {size(self.bytes)}, {self.entries:,} entries, height {self.complete_height:,}"
-
-
-@dataclass(frozen=True, repr=False)
-class Finding(Result):
-    """One thing that `verify` found.
-
-    Attributes:
-        level: `"error"`, `"warning"` or `"info"`.
-        code: A stable name, for scripts.
-        message: What was expected and what was found.
-        file: The file it is about, or None.
-        offset: The byte in that file, or None.
-        key: The entry's key as hex, or None.
-        height: The block, or None.
-        hint: What to do next, or None.
-        until: The last block where it is about several, or None.
-        rule: The number of the chain's rule that is broken, or None.
-        kind: Which error it is: `"damaged"`, `"mismatch"`, `"missing"` or `"unsupported"`.
-    """
-
-    level: str
-    code: str
-    message: str
-    file: Path | None = None
-    offset: int | None = None
-    key: str | None = None
-    height: int | None = None
-    hint: str | None = None
-    until: int | None = None
-    rule: int | None = None
-    kind: str = "damaged"
-
-    _paths = frozenset({"file"})
-
-    def _short(self) -> str:
-        return f"{self.level} {self.code}: {self}"
-
-    def __str__(self) -> str:
-        where = f"{self.file}: " if self.file is not None else ""
-        at = f" at byte {self.offset}" if self.offset is not None and "at byte " not in self.message else ""
-        return f"{where}{self.message}{at}"
-
-
-@dataclass(frozen=True, repr=False)
-class VerifiedSegment(Result):
-    """One segment as `verify` has read it: what its manifest claims, which the report's findings confirm or deny.
-
-    Attributes:
-        path: The segment.
-        kind: `"full"`, `"inc"`, or `"unknown"` without a manifest.
-        bytes: Its size.
-        entries: Entries in it, or None where nobody has counted them.
-        since_version: What it follows, exclusive.
-        last_version: The highest version in it.
-        tip_height: The tip inside it.
-        complete_height: The highest height that is whole in it.
-        sha256: Of its bytes, as the manifest says, or None.
-        started_at: When the backup began, RFC 3339, or None.
-        source: Where it came from, or None.
-    """
-
-    path: Path
-    kind: str
-    bytes: int
-    entries: int | None
-    since_version: int
-    last_version: int
-    tip_height: int
-    complete_height: int
-    sha256: str | None
-    started_at: str | None
-    source: str | None
-
-    _paths = frozenset({"path"})
-
-    def _short(self) -> str:
-        return f"{self.kind} {self.path}: {size(self.bytes)}, height {self.complete_height:,}"
-
-
-@dataclass(frozen=True, repr=False)
-class Report(Result):
-    """What `verify` found out. Ask `.ok`, or call `raise_for_findings()`; the report itself is neither true nor false.
-
-    Attributes:
-        ok: No errors; there may be warnings.
-        level: `"quick"` or `"full"`.
-        findings: Everything found, in the order of the segments.
-        segments: The segments, oldest first.
-        bytes: Bytes read.
-        entries: Entries read; None when not all were.
-        last_version: The highest version.
-        complete_version: Up to this version nothing is missing; None when nothing says so.
-        announced_height: The newest height that the source announced.
-        tip_height: The tip in the newest segment.
-        complete_height: The highest height that is whole.
-        deletes: `"exact"`, `"derived"` or `"unknown"`.
-        elapsed_s: Seconds it took.
-        chain: What came of the blocks; None where they were not checked.
-        paths: What was given: the segments, or the datastore; empty where it was a running node.
-        parts: What each segment claims, in their order.
-    """
-
-    ok: bool
-    level: str
-    findings: tuple[Finding, ...]
-    segments: tuple[Path, ...]
-    bytes: int
-    entries: int | None
-    last_version: int
-    complete_version: int | None
-    announced_height: int
-    tip_height: int
-    complete_height: int
-    deletes: str
-    elapsed_s: float
-    chain: ChainReport | None = None
-    paths: tuple[Path, ...] = ()
-    parts: tuple[VerifiedSegment, ...] = ()
-
-    _paths = frozenset({"segments", "paths"})
-    _nested: ClassVar[Mapping[str, type[Result]]] = {
-        "findings": Finding,
-        "chain": ChainReport,
-        "parts": VerifiedSegment,
-    }
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that make it not ok."""
-        return tuple(finding for finding in self.findings if finding.level == "error")
-
-    @property
-    def warnings(self) -> tuple[Finding, ...]:
-        """The findings that `strict` counts as well."""
-        return tuple(finding for finding in self.findings if finding.level == "warning")
-
-    def raise_for_findings(self, *, strict: bool = False) -> Report:
-        """Raises when something is wrong.
-
-        Args:
-            strict: Count warnings, too.
-
-        Returns:
-            The report itself, so that calls chain.
-
-        Raises:
-            DamagedError: There are errors; its path and offset are those of the first.
-            MismatchError: All of them say that two things do not belong together, such as the chain and the genesis.
-        """
-        bad = self.errors + (self.warnings if strict else ())
-        if bad:
-            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-            first = bad[0]
-            hint = first.hint or "look at .findings for all of them"
-            foreign = all(finding.kind == MismatchError.code for finding in bad)
-            cls: type[EvbackupError] = MismatchError if foreign else DamagedError
-            raise cls(f"{first}{more}", hint=hint, path=first.file, offset=first.offset)
-        return self
-
-    def table(self, name: Literal["findings"] = "findings") -> Table:
-        """The findings as rows for polars, DuckDB, pandas and whatever else reads Arrow.
-
-        Args:
-            name: `"findings"`.
-
-        Returns:
-            A row for each finding, with its fields as columns.
-
-        Raises:
-            InvalidArgument: There is no such table.
-        """
-        from ._table import of_findings  # noqa: PLC0415  # only notebooks come here
-
-        if name != "findings":
-            raise InvalidArgument(f'expected "findings" as the table of a report, found {name!r}')
-        return of_findings(self.findings)
-
-    def to_html(self, path: StrPath, *, overwrite: bool = False) -> Path:
-        """Writes the report as a page: one file that loads nothing, to look at, to print, to send.
-
-        It says what was checked and what was found, shows heights and gaps, lists digests, and how to repeat it by hand.
-
-        Args:
-            path: The file; it appears whole or not at all.
-            overwrite: Replace the file that is there.
-
-        Returns:
-            The file's path.
-
-        Raises:
-            ExistsError: Something is there.
-            IoError: It cannot be written.
-
-        Example:
-            >>> evbackup.verify("full.badger").to_html("full.html")  # doctest: +SKIP
-        """
-        from ._page import write  # noqa: PLC0415  # few need it
-
-        return write(self, path, overwrite=overwrite)
-
-    def __bool__(self) -> bool:
-        raise TypeError("a report is neither true nor false: use .ok or .raise_for_findings()")
-
-    def _short(self) -> str:
-        state = "ok" if self.ok else count_of(len(self.errors), "error")
-        warned = f", {count_of(len(self.warnings), 'warning')}" if self.warnings else ""
-        entries = "" if self.entries is None else f", {self.entries:,} entries"
-        what = count_of(len(self.segments), "segment") if self.segments else "datastore"
-        return f"{state}{warned}: {what}, {size(self.bytes)}{entries}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _evbackup
@@ -82,7 +83,8 @@ def verify(
     Example:
         >>> evbackup.verify(["full.badger", "inc1.badger"]).raise_for_findings()  # doctest: +SKIP
     """
-    return Report._of(wait(_job(locals()), progress))
+    job, asked = _job(locals())
+    return Report._of({**wait(job, progress), "asked": asked})
 
 
 async def verify_async(
@@ -108,37 +110,54 @@ async def verify_async(
     progress: ProgressOption = None,
 ) -> Report:
     """`verify` for asyncio: same arguments, same result."""
-    return Report._of(await wait_async(_job(locals()), progress))
+    job, asked = _job(locals())
+    return Report._of({**await wait_async(job, progress), "asked": asked})
 
 
-def _job(given: dict[str, Any]) -> _evbackup.Job:
-    """The work that the arguments mean."""
-    paths = paths_of(given["paths"])
+# What is held against paths alone, and what a running node alone is asked. How long to wait may always be said.
+OF_PATHS = ("level", "chain", "genesis", "signatures", "was_based", "el_height", "el_timestamp", "el_state_root")
+OF_NODES = ("against", "sample", "tls", "token", "headers", "insecure")
+
+
+def node_of(paths: Paths) -> str | None:
+    """The address that `paths` is, else None."""
+    return address(paths) if isinstance(paths, str) else None
+
+
+def _job(given: dict[str, Any]) -> tuple[_evbackup.Job, dict[str, Any]]:
+    """The work that the arguments mean, and what of them the report says."""
+    paths, addr = paths_of(given["paths"]), node_of(given["paths"])
+    _refuse(given, addr)
     given = {
         **given,
         "trusted": trusted_of(given["trusted"]),
         **{name: whole(name, given[name]) for name in ("el_height", "el_timestamp", "sample")},
-    }
-    addr = address(given["paths"]) if isinstance(given["paths"], str) else None
-    if addr is None:
-        if given["against"] is not None:
-            raise InvalidArgument("expected the address of a node with against, found a path")
-        genesis: StrPath | None = given["genesis"]
-        plain = ("level", "chain", "trusted", "signatures", "was_based", "el_height", "el_timestamp", "el_state_root")
-        options = {name: given[name] for name in plain}
-        return _evbackup.verify({**options, "paths": paths, "genesis": None if genesis is None else os.fspath(genesis)})
-    tls: Tls | None = given["tls"]
-    asked = {
-        "addr": addr,
+        "genesis": None if given["genesis"] is None else os.fspath(given["genesis"]),
         "against": [] if given["against"] is None else paths_of(given["against"]),
+    }
+    if addr is None:
+        asked = {name: given[name] for name in (*OF_PATHS, "trusted")}
+        return _evbackup.verify({**asked, "paths": paths}), asked
+    asked = {name: given[name] for name in ("against", "sample", "trusted")}
+    tls: Tls | None = given["tls"]
+    options = {
+        **asked,
+        "addr": addr,
         "tls": None if tls is None else tls._options(),
         "headers": list((given["headers"] or {}).items()),
-        **{
-            name: given[name]
-            for name in ("sample", "trusted", "token", "insecure", "connect_timeout_s", "idle_timeout_s")
-        },
+        **{name: given[name] for name in ("token", "insecure", "connect_timeout_s", "idle_timeout_s")},
     }
-    return _evbackup.verify_live(asked)
+    # Nobody should write a password into an address; if somebody has, it does not come into the report.
+    return _evbackup.verify_live(options), {**asked, "addr": re.sub(r"//[^/]*@", "//", addr)}
+
+
+def _refuse(given: dict[str, Any], addr: str | None) -> None:
+    """What would be passed over in silence is no option of this call."""
+    usual = {**(verify.__kwdefaults__ or {}), "headers": given["headers"] if not given["headers"] else None}
+    said = ", ".join(name for name in (OF_NODES if addr is None else OF_PATHS) if given[name] != usual[name])
+    if said:
+        expected, found = ("the address of a node", "a path") if addr is None else ("a path", "the address of a node")
+        raise InvalidArgument(f"expected {expected} with {said}, found {found}")
 
 
 def inspect(

@@ -338,6 +338,12 @@ def backup(
     _show(_backup.backup(source, output, progress=not quiet, **options), as_json=as_json)
 
 
+def _said(*names: str) -> bool:
+    """Whether one of these stands on the command line; what the environment and the configuration say is for whoever wants it."""
+    ctx = click.get_current_context()
+    return any(ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in names)
+
+
 def _source(addr: str | None, home: Path | None, database: str | None) -> str | Path:
     if home is not None and addr is None:
         from ._node import read  # noqa: PLC0415
@@ -445,30 +451,42 @@ def verify(
         raise ExistsError(
             f"{html}: expected nothing there, found a file", hint="choose another name, or --overwrite", path=html
         )
+    addr = _verify.node_of(segments[0]) if len(segments) == 1 else None
+    of_paths: dict[str, Any] = {
+        "level": level,
+        "chain": chain,
+        "genesis": genesis,
+        "signatures": signatures,
+        "was_based": was_based,
+        "el_height": el_height,
+        "el_timestamp": el_timestamp,
+        "el_state_root": el_state_root,
+    }
+    options = {name: value for name, value in of_paths.items() if addr is None or _said(name)}
+    # Files are looked at only where they are of use.
+    of_nodes: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
+        "against": (("against",), lambda: against or None),
+        "sample": (("sample",), lambda: sample),
+        "tls": (
+            ("tls_ca", "tls_cert", "tls_key", "tls_server_name"),
+            lambda: _tls_of(tls_ca, tls_cert, tls_key, tls_server_name),
+        ),
+        "token": (("token_file",), lambda: _token(token_file)),
+        "headers": (("headers",), lambda: dict(map(_header, headers))),
+        "insecure": (("insecure",), lambda: insecure),
+    }
+    options |= {name: value() for name, (said, value) in of_nodes.items() if addr is not None or _said(*said)}
     report = _verify.verify(
         segments[0] if len(segments) == 1 else segments,
-        level=level,
-        chain=chain,
         trusted=trusted,
-        genesis=genesis,
-        signatures=signatures,
-        was_based=was_based,
-        el_height=el_height,
-        el_timestamp=el_timestamp,
-        el_state_root=el_state_root,
-        against=against or None,
-        sample=sample,
-        tls=_tls_of(tls_ca, tls_cert, tls_key, tls_server_name),
-        token=_token(token_file),
-        headers=dict(_header(header) for header in headers),
-        insecure=insecure,
         connect_timeout_s=connect_timeout,
         idle_timeout_s=idle_timeout,
         progress=not quiet,
+        **options,
     )
     _verb.note(report)
     if html is not None:
-        report.to_html(html, overwrite=overwrite)
+        report.to_html(html, overwrite=overwrite, strict=strict)
     if as_json:
         click.echo(json.dumps({**_verb.run_id(), **report.as_dict()}))
     else:

@@ -44,6 +44,7 @@ pub(super) fn check(path: &Path, level: Level, rules: &Rules, progress: &Progres
         deletes: read.deletes.name(),
         chain: None,
         elapsed_s: 0.0,
+        compared_heights: None,
         paths: vec![path.to_owned()],
         parts: Vec::new(),
     };

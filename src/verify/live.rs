@@ -127,11 +127,12 @@ struct Comparison<'a> {
     range: Option<&'a Range>,
     findings: Vec<Finding>,
     compared: u64,
+    asked: u64,
 }
 
 impl<'a> Comparison<'a> {
     fn new(node: &'a Standing, range: Option<&'a Range>) -> Self {
-        let mut this = Self { node, range, findings: Vec::new(), compared: 0 };
+        let mut this = Self { node, range, findings: Vec::new(), compared: 0, asked: 0 };
         if let Some(range) = range
             && node.tip < range.top
         {
@@ -205,6 +206,7 @@ impl<'a> Comparison<'a> {
             let (block, before) = answer?;
             progress.set_height(height);
             progress.add(0, 1);
+            self.asked += 1;
             if let Some((_, hash)) = trusted.filter(|(trusted, _)| *trusted == height) {
                 self.trust(height, hash, block.as_ref());
             }
@@ -285,6 +287,7 @@ impl<'a> Comparison<'a> {
             chain: None,
             elapsed_s: progress.state().elapsed_s,
             paths: Vec::new(),
+            compared_heights: Some(self.asked),
             parts: Vec::new(),
         }
     }

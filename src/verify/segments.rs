@@ -134,6 +134,7 @@ fn report(options: &Options, chain: &Chain, findings: Vec<Finding>, progress: &P
         deletes: chain.deletes().name(),
         chain: None,
         elapsed_s: progress.state().elapsed_s,
+        compared_heights: None,
         paths: options.paths.clone(),
         parts: chain.segments().iter().map(VerifiedSegment::of).collect(),
     }

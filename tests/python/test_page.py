@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import re
+import shlex
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 
 import evbackup
-from evbackup._page import LISTED, page
+from evbackup import _verify
+from evbackup._page import LISTED, RULES, page
 from evbackup._results import Finding, Report, VerifiedSegment
+from evbackup.cli import main
+from support import BLOCKS, ROOT
 
 EVIL = "</code><script>alert('x')</script>&\"'><img src=x onerror=alert(1)>"
 PART = VerifiedSegment(
@@ -150,7 +154,11 @@ def test_a_page_says_what_was_found() -> None:
     warned = report(ok=True, findings=report().findings[1:])
     assert "Sound, with 1 warning" in " ".join(Elements(page(warned)).texts)
     quick = report(ok=True, findings=(), level="quick")
-    assert "bytes and entries were not all read" in " ".join(Elements(page(quick)).texts)
+    said = " ".join(Elements(page(quick)).texts)
+    assert (
+        "every byte against the checksums of its manifest, where there is one, and no digest, no entry and no block"
+        in said
+    )
 
 
 def test_nothing_in_the_data_becomes_markup() -> None:
@@ -216,3 +224,121 @@ def test_on_the_command_line(
     code, _, _ = command("verify", damaged, "--html", tmp_path / "damaged.html")
     assert code == evbackup.DamagedError.exit_code
     assert "Not sound" in (tmp_path / "damaged.html").read_text()
+
+
+def said_of(found: Report, *, strict: bool = False) -> str:
+    return " ".join(" ".join(Elements(page(found, strict=strict)).texts).split())
+
+
+def rule_of(text: str, number: int) -> str:
+    """What the page says of a rule."""
+    read = re.search(rf"<li>{re.escape(RULES[number - 1])}: <strong[^>]*>(.*?)</strong>", text)
+    assert read is not None
+    return read[1]
+
+
+def test_the_rules_are_those_of_the_checker() -> None:
+    source = (ROOT / "src" / "evnode" / "chain" / "finding.rs").read_text()
+    told = re.findall(r"^    /// (\d+): (.*)\.$", source, re.MULTILINE)
+    assert [(int(number), text) for number, text in told] == list(enumerate(RULES, 1))
+
+
+def test_a_page_attests_nothing_that_nobody_asked_for(full: evbackup.Backup) -> None:
+    text = page(evbackup.verify(full))
+    assert (rule_of(text, 9), rule_of(text, 20)) == ("holds", "not asked")
+    text = page(evbackup.verify(full, signatures="unverified"))
+    assert rule_of(text, 9) == "not verified, as asked: that they are there holds"
+    found = evbackup.verify(full, signatures="other-payload")
+    text = page(found)
+    assert rule_of(text, 9) == f"not verified: {BLOCKS} of them cannot be"
+    assert "broken" not in text
+    assert "Sound, with 1 warning" in said_of(found)
+    assert "Not sound: 1 warning" in said_of(found, strict=True)
+    trusted = evbackup.verify(full, trusted=(7, "ab" * 32), el_height=9, el_timestamp=1)
+    text = page(trusted)
+    assert rule_of(text, 20).startswith("broken: 1 error")
+    assert f"the trusted hash at height 7, {'ab' * 32}: differs" in said_of(trusted)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"level": "quick"},
+        {"chain": False},
+        {"chain": True, "signatures": "optional", "was_based": True},
+        {"genesis": Path("it's mine.json"), "trusted": (7, "ab" * 32)},
+        {"el_height": 1, "el_timestamp": 2, "el_state_root": "ab" * 32, "signatures": "unverified"},
+    ],
+)
+@pytest.mark.parametrize("how", [{}, {"strict": True}])
+def test_what_the_page_says_to_repeat_asks_the_same(
+    options: dict[str, Any], how: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, Any] = {"level": "full", "signatures": "required", "was_based": False, **options}
+    found = report(asked=evbackup.Asked(**values), paths=(Path("a b.badger"), Path("-c.badger")))
+    repeated(found, ["a b.badger", "-c.badger"], monkeypatch, **how)
+
+
+def test_so_it_is_with_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = evbackup.Asked(addr="http://node:7331", against=(Path("a b"), Path("c")), sample=7, trusted=(7, "ab"))
+    repeated(report(asked=asked, paths=(), segments=()), "http://node:7331", monkeypatch)
+
+
+def repeated(found: Report, paths: str | list[str], monkeypatch: pytest.MonkeyPatch, *, strict: bool = False) -> None:
+    """Reads the command from the page and gives it to the command line."""
+    command = "".join(Elements(page(found, strict=strict)).texts).partition(f"evbackup=={evbackup.__version__}\n")[2]
+    words = shlex.split(command.partition("The digests")[0])
+    assert words[:2] == ["evbackup", "verify"]
+    given: dict[str, Any] = {}
+
+    def verify(what: Any, **options: Any) -> Report:
+        given.update(options, paths=what)
+        return report(ok=True, findings=())
+
+    monkeypatch.setattr(_verify, "verify", verify)
+    assert main(words[1:]) == 0
+    assert ("--strict" in words) == strict
+    assert found.asked is not None
+    assert (given["paths"] if isinstance(paths, str) else list(given["paths"])) == paths
+    for name, value in found.asked.as_dict().items():
+        if name != "addr":
+            was = list(given.get(name) or ()) if isinstance(value, list) else given.get(name)
+            assert was == value, name
+
+
+def test_a_page_of_a_running_node_claims_nothing_of_a_restore(
+    full: evbackup.Backup, server: evbackup.Server, tmp_path: Path
+) -> None:
+    found = evbackup.verify(server.address, against=full, sample=20)
+    found.to_html(tmp_path / "node.html")
+    text = (tmp_path / "node.html").read_text()
+    assert_safe(text)
+    said = said_of(found)
+    assert f"<h1>Verification of the node {server.address}</h1>" in text
+    assert "Heights compared 20" in said
+    assert "at 20 heights that were looked at, the node and what it was held against agree" in said
+    for claim in ("restore", "Read", "Deletes", "Level", "Segments"):
+        assert claim not in said
+    html = found._repr_html_()
+    assert ">bytes<" not in html
+    assert ">deletes<" not in html
+    alone = said_of(evbackup.verify(server.address, sample=3))
+    assert "at 3 heights that were looked at, the node's blocks are right" in alone
+
+
+def test_a_page_says_what_a_restore_leaves_out() -> None:
+    values: dict[str, Any] = {
+        field.name: None if "None" in str(field.type) else () if "tuple" in str(field.type) else 1
+        for field in dataclasses.fields(evbackup.ChainReport)
+    }
+    torn = evbackup.ChainReport(**{**values, "complete_height": 1204, "torn": (1205, 1207)})
+    said = said_of(report(ok=True, findings=(), chain=torn))
+    assert "a restore takes it up to height 1,204 and leaves out 1,205 to 1,207." in said
+    assert "exactly" not in said
+
+
+def test_a_page_of_a_datastore_speaks_of_no_segments(sample: Path) -> None:
+    said = said_of(evbackup.verify(sample, level="quick"))
+    assert "manifest" not in said
+    assert "This was the quick check: the datastore without its blocks" in said

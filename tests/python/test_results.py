@@ -162,3 +162,11 @@ def test_what_only_does_not_belong_together_is_a_mismatch() -> None:
         dataclasses.replace(REPORT, findings=(foreign,)).raise_for_findings()
     with pytest.raises(DamagedError):
         dataclasses.replace(REPORT, findings=(foreign, ERROR)).raise_for_findings()
+
+
+def test_a_notebook_shows_the_first_of_many() -> None:
+    many = Applied(**{**vars(filled(Applied)), "notes": tuple(f"note {number:04}" for number in range(8760))})
+    html = many._repr_html_()
+    assert len(html) < 10_000
+    assert "note 0019" in html
+    assert "and 8,740 more" in html

@@ -1,15 +1,18 @@
 """`verify`, `inspect` and `digest`."""
 
 import asyncio
+import inspect
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import evbackup
 from evbackup import Backup
-from support import BLOCKS
+from support import BLOCKS, TOKEN
 
 
 def copied(backup: Backup, folder: Path) -> Path:
@@ -206,3 +209,84 @@ def test_an_address_is_told_from_a_file(full: Backup, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     copied(full, tmp_path).rename("node:7331")
     assert evbackup.verify("node:7331").segments == (Path("node:7331"),)
+
+
+OF_PATHS: dict[str, Any] = {
+    "level": "quick",
+    "chain": False,
+    "genesis": "genesis.json",
+    "signatures": "bogus",
+    "was_based": True,
+    "el_height": 0,
+    "el_timestamp": 1,
+    "el_state_root": "ab",
+}
+OF_NODES: dict[str, Any] = {
+    "against": "full.badger",
+    "sample": 5,
+    "tls": evbackup.Tls(),
+    "token": "secret",
+    "headers": {"a": "b"},
+    "insecure": True,
+}
+
+
+@pytest.mark.parametrize("name", [*OF_PATHS, *OF_NODES])
+def test_an_option_that_does_not_apply_is_refused_and_never_passed_over(full: Backup, name: str) -> None:
+    one, other = ("a path", "the address of a node") if name in OF_PATHS else ("the address of a node", "a path")
+    where: Any = "http://127.0.0.1:1" if name in OF_PATHS else full
+    given = {**OF_PATHS, **OF_NODES}[name]
+    with pytest.raises(evbackup.InvalidArgument, match=f"^expected {one} with {name}, found {other}$"):
+        evbackup.verify(where, **{name: given})
+    with pytest.raises(evbackup.InvalidArgument, match=f"^expected {one} with {name}, found {other}$"):
+        asyncio.run(evbackup.verify_async(where, **{name: given}))
+
+
+def test_each_option_is_of_paths_of_nodes_or_of_both() -> None:
+    both = {"trusted", "connect_timeout_s", "idle_timeout_s", "progress"}
+    assert {*OF_PATHS, *OF_NODES, *both} == set(inspect.signature(evbackup.verify).parameters) - {"paths"}
+
+
+def test_what_is_said_for_all_verbs_does_not_break_the_proof_of_a_path(
+    command: Callable[..., tuple[int, str, str]],
+    full: Backup,
+    server: evbackup.Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A token, certificates and metadata in the environment or the configuration are for the verbs that want them."""
+    monkeypatch.setenv("EVBACKUP_TOKEN", TOKEN)
+    assert command("verify", full.path)[0] == 0
+    monkeypatch.setenv("EVBACKUP_TLS_CA", str(tmp_path / "nowhere.pem"))
+    monkeypatch.setenv("EVBACKUP_VERIFY_SAMPLE", "3")
+    assert command("verify", full.path)[0] == 0
+    for name in ("EVBACKUP_TOKEN", "EVBACKUP_TLS_CA", "EVBACKUP_VERIFY_SAMPLE"):
+        monkeypatch.delenv(name)
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    config = tmp_path / "node.toml"
+    config.write_text(f'token_file = "{token}"\nheader = ["a=b"]\n[verify]\nlevel = "quick"\nsample = 3\n')
+    assert command("--config", config, "verify", full.path)[0] == 0
+    # Here it is the level that is of no use, and the rest is what was asked for.
+    code, told, _ = command("--config", config, "verify", "--json", server.address)
+    assert code == 0
+    assert json.loads(told)["asked"]["sample"] == 3
+    assert json.loads(told)["compared_heights"] == 3
+    # What was said on the command line was meant.
+    code, _, told = command("verify", full.path, "--token-file", token)
+    assert (code, "expected the address of a node with token, found a path" in told) == (2, True)
+    code, _, told = command("verify", server.address, "--level", "quick", "--no-chain")
+    assert (code, "expected a path with level, chain, found the address of a node" in told) == (2, True)
+
+
+def test_a_report_says_what_was_asked(full: Backup, server: evbackup.Server) -> None:
+    trusted = (7, "ab" * 32)
+    asked = evbackup.verify(full, signatures="unverified", trusted=trusted, el_height=1).asked
+    assert asked == evbackup.Asked(level="full", trusted=trusted, signatures="unverified", was_based=False, el_height=1)
+    report = evbackup.verify(server.address, against=full, sample=10, token=None, headers={})
+    assert full.path is not None
+    assert report.asked == evbackup.Asked(addr=server.address, against=(full.path,), sample=10)
+    assert report.compared_heights == 10
+    assert repr(report) == f"<Report ok: node {server.address}: 10 heights compared>"
+    assert evbackup.Report._of(json.loads(json.dumps(report.as_dict()))) == report
