@@ -191,9 +191,30 @@ def _segments_of(folder: str) -> list[str]:
     return [str(Path(folder, name)) for name in sorted(found)]
 
 
+def newest_chain(folder: str) -> list[str]:
+    """The segments that a restore of the newest one in a folder needs, oldest first; none where there is none.
+
+    Raises:
+        EvbackupError: What stands beside a segment is damaged or may not be read, so nobody knows which chain it belongs to.
+    """
+    from ._verify import inspect  # noqa: PLC0415
+
+    looked = [inspect(file) for file in _segments_of(folder) if _has_manifest(file)]
+    newest = _newest([found for found in looked if isinstance(found, Segment)])
+    return [] if newest is None else [str(segment.path) for segment in newest[0]]
+
+
+def _has_manifest(file: str) -> bool:
+    """Whether one stands beside it, or is about to: a run that was cut off there is made up for by whoever reads it."""
+    return any(os.path.lexists(f"{file}{suffix}") for suffix in (".json", ".json.next"))
+
+
 def _inspected(file: str) -> Segment | Problem:
     from ._verify import inspect  # noqa: PLC0415
 
+    if os.path.isfile(file) and not _has_manifest(file):  # noqa: PTH113  # stays a text
+        # What stands in it would only be known from reading all of it.
+        return (WARNING, f"{file}: expected a manifest beside it, found none")
     try:
         found = inspect(file)
     except EvbackupError as error:
@@ -205,17 +226,12 @@ def _look(name: str, files: list[str], max_age_s: int | None, max_height_lag: in
     looked = [_inspected(file) for file in files]
     segments = [found for found in looked if isinstance(found, Segment)]
     problems: list[Problem] = [found for found in looked if not isinstance(found, Segment)]
-    problems += [
-        (WARNING, f"{segment.path}: expected a manifest beside it, found none")
-        for segment in segments
-        if not segment.has_manifest
-    ]
-    dated = [segment for segment in segments if _began(segment) is not None]
-    if not dated:
+    found = _newest(segments)
+    if found is None:
         return Backups(name, (*problems, (CRITICAL, "expected a backup, found none")))
 
-    newest = max(dated, key=lambda segment: (_began(segment) or 0.0, segment.complete_version or 0))
-    chain, broken = _chain(newest, dated)
+    chain, broken = found
+    newest = chain[-1]
     problems += broken
     problems += [
         (CRITICAL if finding.level == "error" else WARNING, str(finding))
@@ -270,6 +286,15 @@ def _began(segment: Segment) -> float | None:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except ValueError:
         return None
+
+
+def _newest(segments: list[Segment]) -> tuple[list[Segment], list[Problem]] | None:
+    """The chain of the segment that was begun last, and where it breaks off; None without one."""
+    dated = [segment for segment in segments if _began(segment) is not None]
+    if not dated:
+        return None
+    newest = max(dated, key=lambda segment: (_began(segment) or 0.0, segment.complete_version or 0))
+    return _chain(newest, dated)
 
 
 def _chain(newest: Segment, segments: list[Segment]) -> tuple[list[Segment], list[Problem]]:

@@ -30,8 +30,8 @@ HELP: Mapping[str, str] = {
     "evbackup_last_duration_seconds": "How long the last run of the verb took.",
     "evbackup_last_backup_bytes": "Size of the last segment.",
     "evbackup_last_backup_height": "The highest height that is whole in the last segment.",
-    "evbackup_last_verify_success_timestamp_seconds": "When a verify last found no error; Unix time.",
-    "evbackup_segments_bad": "Segments in which the last verify found errors.",
+    "evbackup_last_verify_success_timestamp_seconds": "When a full verify of segments or of a datastore last found no error; Unix time.",
+    "evbackup_segments_bad": "Segments in which the last verify found errors; a quick one does not clear it.",
 }
 OF_NODE = ("chain", "node")
 OF_VERB = (*OF_NODE, "verb")
@@ -60,10 +60,18 @@ def of(run: Run, code: int) -> Series:
     if isinstance(run.result, Backup):
         series["evbackup_last_backup_bytes", of_node] = float(run.result.bytes)
         series["evbackup_last_backup_height", of_node] = float(run.result.complete_height)
-    if isinstance(run.result, Report):
-        if run.result.ok:
-            series["evbackup_last_verify_success_timestamp_seconds", of_node] = now
-        series["evbackup_segments_bad", of_node] = float(_bad(run.result))
+    if isinstance(run.result, Report) and run.result._node() is None:
+        series.update(_proof(run.result, now, of_node))
+    return series
+
+
+def _proof(report: Report, now: float, of_node: str) -> Series:
+    """What a verify of paths says: errors at every level, that there are none only where all was read."""
+    series: Series = {}
+    if report.level == "full" and report.ok:
+        series["evbackup_last_verify_success_timestamp_seconds", of_node] = now
+    if report.level == "full" or not report.ok:
+        series["evbackup_segments_bad", of_node] = float(_bad(report))
     return series
 
 

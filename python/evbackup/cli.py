@@ -442,7 +442,8 @@ def verify(
 ) -> int:
     """Prove a segment or a chain of SEGMENTS, or hold a running node against a backup; exits with 20 when something is wrong.
 
-    Instead of SEGMENTS it takes the address of a node (host:port, http://…, https://…).
+    Instead of SEGMENTS it takes a folder of backups, whose newest chain is proven; or a datastore; or the address of a node
+    (host:port, http://…, https://…).
     """
     from . import _verify  # noqa: PLC0415
 
@@ -452,6 +453,8 @@ def verify(
             f"{html}: expected nothing there, found a file", hint="choose another name, or --overwrite", path=html
         )
     addr = _verify.node_of(segments[0]) if len(segments) == 1 else None
+    if addr is None and len(segments) == 1 and os.path.isdir(segments[0]):  # noqa: PTH112  # stays a text
+        segments = tuple(_check.newest_chain(segments[0])) or segments
     of_paths: dict[str, Any] = {
         "level": level,
         "chain": chain,

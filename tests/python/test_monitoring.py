@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -178,6 +179,16 @@ def gauges(path: Path) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
+def test_a_segment_without_a_manifest_is_not_read(folder: Path) -> None:
+    """It may be large, and whoever asks wants to know at once."""
+    (folder / "bare.badger").write_bytes(b"no stream at all")
+    state = _check.check([str(folder)])
+    assert state.code == _check.WARNING
+    assert "bare.badger: expected a manifest beside it, found none" in state.line()
+    assert "3 segments" in state.line()
+    assert _check.check([str(folder / "bare.badger")]).code == _check.CRITICAL
+
+
 def test_every_verb_leaves_metrics() -> None:
     without = [name for name, verb in cli.commands.items() if not any(p.name == "metrics_file" for p in verb.params)]
     assert without == ["completion"]
@@ -211,6 +222,53 @@ def test_metrics_of_backup_and_verify(command: Command, sample: Path, tmp_path: 
         "full.badger",
         *sorted(path.name for path in tmp_path.glob("full.badger.*")),
     ]
+
+
+def test_only_a_full_verify_of_what_is_kept_counts_as_one(
+    command: Command, server: evbackup.Server, full: evbackup.Backup, tmp_path: Path
+) -> None:
+    metrics = tmp_path / "evbackup.prom"
+    verified = "evbackup_last_verify_success_timestamp_seconds"
+    assert command("verify", full.path, "--level", "quick", "--metrics-file", metrics)[0] == 0
+    assert command("verify", server.address, "--against", full.path, "--metrics-file", metrics)[0] == 0
+    assert not {verified, "evbackup_segments_bad"} & set(gauges(metrics))
+    # Each still is a run that went well.
+    assert gauges(metrics)["evbackup_last_run_success"] == {("", "", "verify"): 1}
+    assert command("verify", full.path, "--metrics-file", metrics)[0] == 0
+    assert gauges(metrics)["evbackup_segments_bad"] == {("", "", ""): 0}
+    proven = gauges(metrics)[verified]
+    assert command("verify", full.path, "--level", "quick", "--metrics-file", metrics)[0] == 0
+    assert gauges(metrics)[verified] == proven
+    # What the quick one does find is told.
+    damaged = tmp_path / "damaged.badger"
+    shutil.copy(f"{full.path}.json", f"{damaged}.json")
+    damaged.write_bytes(b"x" * full.bytes)
+    assert command("verify", damaged, "--level", "quick", "--metrics-file", metrics)[0] == 20
+    assert gauges(metrics)["evbackup_segments_bad"] == {("", "", ""): 1}
+    assert command("verify", full.path, "--level", "quick", "--metrics-file", metrics)[0] == 0
+    assert gauges(metrics)["evbackup_segments_bad"] == {("", "", ""): 1}
+
+
+def test_verify_takes_the_newest_chain_of_a_folder(
+    command: Command, chain: list[evbackup.Backup], tmp_path: Path
+) -> None:
+    """So that a timer can prove what another timer has taken."""
+    code, told, _ = command("verify", tmp_path, "--json")
+    assert code == 0
+    assert json.loads(told)["segments"] == [str(made.path) for made in chain]
+    # A new full backup begins a new chain; what belongs to an older one is left alone.
+    newer = evbackup.backup(tmp_path / "growing", tmp_path / "newer.badger")
+    assert json.loads(command("verify", tmp_path, "--json")[1])["segments"] == [str(newer.path)]
+    increment = evbackup.backup(tmp_path / "growing", tmp_path / "newest.badger", since=chain[-1])
+    assert json.loads(command("verify", tmp_path, "--json")[1])["segments"][-1] == str(increment.path)
+    Path(chain[1]).unlink()
+    code, told, _ = command("verify", tmp_path, "--json")
+    assert code == 20
+    assert "gap" in {finding["code"] for finding in json.loads(told)["findings"]}
+    (tmp_path / "empty").mkdir()
+    assert command("verify", tmp_path / "empty")[0] == 2
+    # A datastore is no folder of segments.
+    assert json.loads(command("verify", tmp_path / "growing", "--json")[1])["segments"] == []
 
 
 def test_a_failed_run_does_not_move_the_last_success(command: Command, sample: Path, tmp_path: Path) -> None:
