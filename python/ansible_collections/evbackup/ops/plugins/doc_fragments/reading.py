@@ -21,4 +21,7 @@ options:
     description: Read a running node's directory even where the file system may not show what the node writes.
     type: bool
     default: false
+  max_rate:
+    description: Bytes per second at most. Of a Badger directory, what is copied.
+    type: int
 """

@@ -42,9 +42,6 @@ options:
     description: Send the token over plain text to another machine all the same.
     type: bool
     default: false
-  max_rate:
-    description: Bytes per second at most.
-    type: int
   connect_timeout:
     description: Seconds to wait for a connection.
     type: float

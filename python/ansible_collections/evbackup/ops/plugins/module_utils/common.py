@@ -39,7 +39,6 @@ def transport_argument_spec():
         token_file=dict(type="path", no_log=False, fallback=(env_fallback, ["EVBACKUP_TOKEN_FILE"])),
         headers=dict(type="dict", no_log=True),
         insecure=dict(type="bool", default=False),
-        max_rate=dict(type="int"),
         connect_timeout=dict(type="float", default=10.0),
         idle_timeout=dict(type="float", default=60.0),
     )
@@ -51,6 +50,27 @@ def reading_argument_spec():
         offline=dict(type="bool", default=False),
         staging=dict(type="path"),
         any_file_system=dict(type="bool", default=False),
+        max_rate=dict(type="int"),
+    )
+
+
+def known_argument_spec():
+    """What is known of the blocks."""
+    return dict(
+        trusted=dict(
+            type="dict",
+            options=dict(height=dict(type="int", required=True), hash=dict(type="str", required=True)),
+        ),
+        genesis=dict(type="path"),
+    )
+
+
+def known(params):
+    """The options of `known_argument_spec` as the library takes them."""
+    trusted = params["trusted"]
+    return dict(
+        trusted=None if trusted is None else (trusted["height"], trusted["hash"]),
+        genesis=params["genesis"],
     )
 
 
@@ -76,16 +96,29 @@ def make_module(argument_spec, **more):
 
 
 @contextmanager
-def failures(module, changed=lambda: False):
-    """Turns what the library raises into a failure of the module; `changed` looks at what is there after it."""
+def failures(module, look=lambda: None):
+    """Turns what goes wrong into a failure of the module; `look` sees, before and after, what `changed` is about."""
+    before = []
     try:
+        before.append(look())
         yield
     except evbackup.EvbackupError as error:
         hint = "; %s" % error.hint if error.hint else ""
         told = {name: value for name, value in error.as_dict().items() if name != "message"}
-        module.fail_json(msg="%s%s" % (error, hint), changed=changed(), exit_code=error.exit_code, **told)
-    except OSError as error:
-        module.fail_json(msg="%s" % error, changed=changed())
+        changed = differs(before, look)
+        module.fail_json(msg="%s%s" % (error, hint), changed=changed, exit_code=error.exit_code, **told)
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        module.fail_json(msg="%s" % error, changed=differs(before, look))
+
+
+def differs(before, look):
+    """Whether what is there is another than before; where it can no longer be looked at, it is."""
+    if not before:
+        return False
+    try:
+        return look() != before[0]
+    except OSError:
+        return True
 
 
 def refuse(text, hint=None, path=None):
@@ -106,7 +139,6 @@ def transport(params):
         token=token(params),
         headers=dict((name, str(value)) for name, value in (params["headers"] or {}).items()),
         insecure=params["insecure"],
-        max_rate=params["max_rate"],
         connect_timeout_s=params["connect_timeout"],
         idle_timeout_s=params["idle_timeout"],
     )
@@ -118,8 +150,12 @@ def token(params):
         return params["token"] or None
     path = params["token_file"]
     private(path)
-    with open(path, encoding="utf-8") as file:
-        found = file.read().strip()
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        found = content.decode().strip()
+    except UnicodeDecodeError:
+        refuse("%s: expected a token in UTF-8, found other bytes" % path, path=path)
     if not found:
         refuse("%s: expected a token, found nothing" % path, path=path)
     return found
@@ -201,8 +237,10 @@ def precedes(before, after):
     return before.complete_version is not None and before.complete_version >= after.since_version
 
 
-def chain_of(paths):
-    """Segments as they are given; a folder stands for its newest chain."""
+def source(paths, params=None):
+    """The paths as the library takes them: a folder that is no datastore stands for the newest chain in it."""
+    if len(paths) == 1 and os.path.isdir(paths[0]) and is_datastore(paths[0], params or {}):
+        return paths
     found = []
     for path in paths:
         if not os.path.isdir(path):
@@ -211,12 +249,24 @@ def chain_of(paths):
         inside = chain(segments_in(path))
         if not inside:
             raise evbackup.MissingError(
-                "%s: expected a full segment and all increments up to the newest, found none" % path,
+                "%s: expected a datastore, or a full segment and all increments up to the newest, found neither" % path,
                 hint="look at what segment_info says of the folder",
                 path=path,
             )
         found.extend(str(segment.path) for segment in inside)
     return found
+
+
+def is_datastore(path, params):
+    """Whether a folder is a datastore; one that cannot be read is one, too, so that its reader says why."""
+    how = dict((name, params[name]) for name in ("offline", "staging", "any_file_system") if name in params)
+    try:
+        evbackup.inspect(path, count=False, **how)
+    except evbackup.InvalidArgument:
+        return False
+    except evbackup.EvbackupError:
+        return True
+    return True
 
 
 def identity(path):

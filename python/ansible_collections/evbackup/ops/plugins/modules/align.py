@@ -84,8 +84,6 @@ alignment:
       type: str
 """
 
-import os
-
 from ansible_collections.evbackup.ops.plugins.module_utils import common
 
 
@@ -103,25 +101,13 @@ def main():
     params = module.params
     with common.failures(module):
         found = common.evbackup.align(
-            source(params),
+            common.source(params["paths"], params),
             el_height=params["el_height"],
             el_timestamp=params["el_timestamp"],
             el_state_root=params["el_state_root"],
             **common.reading(params),
         )
     module.exit_json(changed=False, alignment=found.as_dict())
-
-
-def source(params):
-    """The datastore, or the segments."""
-    paths = params["paths"]
-    if len(paths) == 1 and os.path.isdir(paths[0]):
-        try:
-            common.evbackup.inspect(paths[0], **common.reading(params))
-        except common.evbackup.InvalidArgument:
-            return common.chain_of(paths)
-        return paths
-    return common.chain_of(paths)
 
 
 if __name__ == "__main__":

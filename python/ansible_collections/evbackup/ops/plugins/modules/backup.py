@@ -143,8 +143,7 @@ def main():
     )
     params = module.params
     path = params["path"]
-    before = common.contents(path)
-    with common.failures(module, lambda: common.contents(path) != before):
+    with common.failures(module, lambda: common.contents(path)):
         run(module, params, path)
 
 

@@ -21,8 +21,22 @@ options:
     description: The datastore's directory.
     type: path
     required: true
+  count:
+    description: Count the keys by family, which reads everything. Not of a running node's directory.
+    type: bool
+    default: false
   digest:
     description: Also compute the logical digest, which is equal wherever the same data is. It reads everything.
+    type: bool
+    default: false
+  at:
+    description: The version that O(digest) looks at. Where nothing is said, everything.
+    type: int
+  now:
+    description: Unix seconds at which O(digest) judges expiry. Where nothing is said, now.
+    type: int
+  history:
+    description: Let O(digest) cover every entry, not only the newest live ones.
     type: bool
     default: false
 seealso:
@@ -39,7 +53,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 datastore:
-  description: What it is. The fields are those of C(evbackup inspect --json).
+  description: What it is. The fields are those of C(evbackup inspect --json); RV(datastore.chain.families) is there with O(count=true).
   returned: always
   type: dict
 digest:
@@ -57,17 +71,23 @@ def main():
         dict(
             common.reading_argument_spec(),
             path=dict(type="path", required=True),
+            count=dict(type="bool", default=False),
             digest=dict(type="bool", default=False),
+            at=dict(type="int"),
+            now=dict(type="int"),
+            history=dict(type="bool", default=False),
         )
     )
-    path = module.params["path"]
+    params = module.params
+    path = params["path"]
     with common.failures(module):
-        found = common.evbackup.inspect(path, **common.reading(module.params))
+        found = common.evbackup.inspect(path, count=params["count"], **common.reading(params))
         if not isinstance(found, common.evbackup.DatastoreInfo):
             common.refuse("%s: expected a datastore, found a segment" % path, "use segment_info", path)
         result = dict(datastore=found.as_dict())
-        if module.params["digest"]:
-            result["digest"] = common.evbackup.digest(path, **common.reading(module.params))
+        if params["digest"]:
+            which = dict((name, params[name]) for name in ("at", "now", "history"))
+            result["digest"] = common.evbackup.digest(path, **which, **common.reading(params))
     module.exit_json(changed=False, **result)
 
 

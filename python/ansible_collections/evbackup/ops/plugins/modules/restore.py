@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: restore
-short_description: Make a datastore from segments, whole or not at all
+short_description: Make a datastore from segments or another datastore, whole or not at all
 version_added: 0.1.0
 description:
-  - Makes a datastore from a full segment and the increments that follow it. It is built beside O(dest), proven while it is read, and
+  - Makes a datastore from a full segment and the increments that follow it, or from another datastore. It is built beside O(dest), proven while it is read, and
     takes its name only when it is whole and on the disk.
   - What stood at O(dest) is replaced with O(overwrite) alone, and kept beside it.
   - A datastore that already holds the same data is left as it is, so that a second run changes nothing.
@@ -19,11 +19,13 @@ author:
   - The evbackup authors (@evbackup)
 extends_documentation_fragment:
   - evbackup.ops.attributes
+  - evbackup.ops.known
+  - evbackup.ops.reading
 options:
   paths:
     description:
-      - The full segment and its increments, in any order.
-      - A folder stands for the newest chain in it.
+      - The full segment and its increments, in any order. Or one datastore, a store or a Badger directory.
+      - Another folder stands for the newest chain in it.
     type: list
     elements: path
     required: true
@@ -80,11 +82,18 @@ options:
     default: 256
   compare:
     description:
-      - How to tell that the datastore at O(dest) already holds the data.
-      - V(digest) reads both and compares their logical digests. With O(at_height) it is as V(height).
-      - V(height) compares the tip of the datastore with the height that the segments, or O(at_height), lead to. It is quick, and right
-        where nothing else writes to O(dest).
+      - How to tell that the datastore at O(dest) already is what would be made. O(keep_replaced), O(owner) and O(memory_mib) do not count.
+      - V(digest) reads both and compares their logical digests; with O(history) those of every entry.
+      - Of what is cut, V(digest) compares the chain's name, the tip and the hash of the block there, and plans the cut of both. They are
+        the same when as many keys would be written of either, and the cut would change nothing in the datastore. What was cut for an
+        V(aggregator) does for a V(follower), too. With O(requeue) nothing tells what was queued again, so they are the same only where
+        the cut queues nothing.
+      - A chain whose end is torn, or whose deletes are not exact, is cut for V(badger) even without O(at_height). Where it is torn and
+        cannot be cut, or O(history) is asked for, V(digest) never finds it the same.
+      - V(height) compares the engine, the chain's name, the tip and the hash of the block there. It is quick, and right where nothing else
+        writes to O(dest). With O(role), O(drop_queue), O(requeue) or O(force) it is as V(digest), and without blocks never the same.
       - V(never) does not look.
+      - With O(trusted) or O(genesis) the blocks of O(paths) are held against them even where nothing has to be made.
     type: str
     choices: [digest, height, never]
     default: digest
@@ -107,8 +116,16 @@ EXAMPLES = r"""
       - /srv/backups/first/full.badger
       - /srv/backups/first/inc1.badger
     dest: /var/lib/evnode/data/evm-single
+    genesis: /var/lib/evnode/config/genesis.json
     overwrite: true
     owner: evnode:evnode
+
+- name: Copy a stopped node's database into a store
+  evbackup.ops.restore:
+    paths: /var/lib/evnode/data/evm-single
+    offline: true
+    dest: /srv/copies/first
+    engine: rocksdb
 """
 
 RETURN = r"""
@@ -142,14 +159,21 @@ datastore:
 
 import json
 import os
+import time
+import uuid
 
 from ansible_collections.evbackup.ops.plugins.module_utils import common
+
+CUT = ("role", "drop_queue", "requeue", "force")
+PATIENCE = 1.0
 
 
 def main():
     """Runs the module."""
     module = common.make_module(
         dict(
+            common.reading_argument_spec(),
+            **common.known_argument_spec(),
             paths=dict(type="list", elements="path", required=True),
             dest=dict(type="path", required=True),
             engine=dict(type="str", choices=["badger", "rocksdb"]),
@@ -167,8 +191,7 @@ def main():
         )
     )
     dest = module.params["dest"]
-    before = place(dest)
-    with common.failures(module, lambda: place(dest) != before):
+    with common.failures(module, lambda: place(dest)):
         run(module, module.params, dest)
 
 
@@ -180,17 +203,15 @@ def place(dest):
 
 def run(module, params, dest):
     """Restores, or plans to."""
-    paths = common.chain_of(params["paths"])
+    paths = common.source(params["paths"], params)
     there = datastore(dest)
-    if there is not None and params["compare"] != "never" and same(params, paths, there):
+    if there is not None and params["compare"] != "never" and Comparison(params, paths, there).same():
         module.exit_json(changed=False, datastore=there.as_dict())
-    named = ("at_height", "role", "drop_queue", "requeue", "force", "overwrite", "keep_replaced", "owner", "memory_mib")
-    options = dict((name, params[name]) for name in named)
-    if params["engine"] is not None:
-        options["engine"] = params["engine"]
-    if params["history"]:
-        options["history"] = True
-    made = common.evbackup.restore(paths, dest, dry_run=module.check_mode, **options)
+    options = dict(making(params), **common.known(params), **common.reading(params))
+    for name in ("overwrite", "keep_replaced", "owner"):
+        options[name] = params[name]
+    options["dry_run"] = module.check_mode
+    made = restore(paths, dest, **options)
     result = dict(changed=True, restored=made.as_dict())
     if module._diff:
         plan = made.as_dict()
@@ -206,31 +227,123 @@ def run(module, params, dest):
     module.exit_json(**result)
 
 
+def restore(paths, dest, **options):
+    """The library's restore, where what was looked at just now may be let go of a moment later."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return common.evbackup.restore(paths, dest, **options)
+        except common.evbackup.LockedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def making(params):
+    """The options that say what is made; those that are not given are left to the library."""
+    given = dict((name, params[name]) for name in ("at_height", "memory_mib") + CUT)
+    given.update((name, params[name]) for name in ("engine", "history") if params[name])
+    return given
+
+
 def datastore(dest):
     """The datastore that stands there and can be read, or None."""
     if not os.path.isdir(dest):
         return None
     try:
         # Whoever restores has stopped the node; where one runs, its lock says so.
-        found = common.evbackup.inspect(dest, offline=True)
+        found = common.evbackup.inspect(dest, count=False, offline=True)
     except common.evbackup.EvbackupError:
         # Whether it may be replaced is for the restore to say.
         return None
     return found if isinstance(found, common.evbackup.DatastoreInfo) else None
 
 
-def same(params, paths, there):
-    """Whether the datastore holds what the segments would make."""
-    if params["engine"] not in (None, there.engine):
-        return False
-    if params["at_height"] is not None:
-        return there.tip_height == params["at_height"]
-    if params["compare"] == "height":
-        return there.tip_height == max(common.evbackup.inspect(path).complete_height for path in paths)
-    try:
-        return common.evbackup.digest(paths) == common.evbackup.digest(there.path, offline=True)
-    except common.evbackup.LockedError:
-        return False
+class Comparison:
+    """Of what would be made and the datastore that is there."""
+
+    def __init__(self, params, paths, there):
+        self.params = params
+        self.paths = paths
+        self.there = there
+        self.dest = str(there.path)
+
+    def same(self):
+        """Whether the datastore is known to be what would be made."""
+        params = self.params
+        if params["engine"] not in (None, self.there.engine):
+            return False
+        plan = None
+        if params["trusted"] is not None or params["genesis"] is not None:
+            # A plan holds the blocks against them, and fails where they are others.
+            plan = self.plan(self.paths, **common.known(params), **common.reading(params))
+        try:
+            if params["compare"] == "height" and not any(params[name] for name in CUT):
+                return self.same_blocks(self.height())
+            if plan is None:
+                plan = self.plan(self.paths, **common.reading(params))
+            if plan.cut_height is not None:
+                return self.same_blocks(plan.cut_height) and self.same_cut(plan)
+            return self.same_entries(plan)
+        except common.evbackup.EvbackupError:
+            # The restore itself says what is wrong, where there is anything.
+            return False
+
+    def plan(self, paths, **options):
+        """What would be made; nothing is made."""
+        # Beside it: who only compares replaces nothing.
+        beside = "%s.%s" % (self.dest.rstrip("/"), uuid.uuid4().hex)
+        engine = self.there.engine
+        return common.evbackup.restore(
+            paths, beside, dry_run=True, **dict(making(self.params), engine=engine, **options)
+        )
+
+    def height(self):
+        """The height that the paths lead to, without reading them."""
+        if self.params["at_height"] is not None:
+            return self.params["at_height"]
+        with common.evbackup.open(self.paths, **common.reading(self.params)) as chain:
+            return chain.height
+
+    def same_blocks(self, height):
+        """Whether both are one chain with one block at a height that is the datastore's tip."""
+        if height == 0 or self.there.tip_height != height:
+            return False
+        return self.block(self.paths, height, **common.reading(self.params)) == self.block(
+            [self.dest], height, offline=True
+        )
+
+    def block(self, paths, height, **reading):
+        """The chain's name and the hash of its block."""
+        try:
+            with common.evbackup.open(paths, **reading) as chain:
+                return chain.chain_id, chain.block(height).hash.hex()
+        except common.evbackup.UnsupportedError:
+            # Segments that are not sorted: they are read as a whole.
+            found = common.evbackup.align(paths, el_height=height, **reading)
+            return found.chain_id, found.header_hash
+
+    def same_cut(self, plan):
+        """Whether the datastore is what the planned cut leaves: as many keys, and nothing in it to be cut."""
+        if self.params["requeue"] and any(change.action == "added" for change in plan.changes):
+            return False
+        # What nobody asked for is not refused for what is public on DA, either.
+        asked = self.params["at_height"] is not None or any(self.params[name] for name in CUT)
+        options = dict(at_height=plan.cut_height, requeue=False, offline=True)
+        if not asked:
+            options["force"] = True
+        again = self.plan([self.dest], **options)
+        return not again.changes and again.entries == plan.entries
+
+    def same_entries(self, plan):
+        """Whether both hold the same entries."""
+        history = dict(history=self.params["history"])
+        # A directory shows nothing of what is torn above; a store keeps it.
+        torn = self.there.engine == "badger" and plan.complete_version < plan.last_version
+        at = dict(at=plan.complete_version) if torn else {}
+        return common.evbackup.digest(
+            self.paths, **at, **history, **common.reading(self.params)
+        ) == common.evbackup.digest(self.dest, offline=True, **history)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: verify
-short_description: Prove segments without restoring them
+short_description: Prove segments, a datastore or a running node without restoring anything
 version_added: 0.1.0
 description:
-  - Proves a segment, or a chain of segments, to be whole and sound. It reads to the end and collects what it finds.
+  - Proves a segment, a chain of segments or a datastore, and the blocks in it, to be whole and sound. It reads to the end and collects
+    what it finds.
+  - Or holds a running node against a backup, block by block at some heights.
   - It only reads and never changes anything. Damage is a failure of the module, with the report in the result.
 author:
   - The evbackup authors (@evbackup)
 extends_documentation_fragment:
   - evbackup.ops.attributes.info_module
+  - evbackup.ops.known
+  - evbackup.ops.transport
 options:
   paths:
     description:
       - A segment or several. Together they are checked as a chain.
-      - A folder stands for the newest chain in it.
+      - Or one datastore, a store or a Badger directory whose node is stopped. Another folder stands for the newest chain in it.
+      - Or the address of a node, V(http://…), V(https://…), or C(host:port) where no file is called so. The options that say how to reach a
+        node are for this alone.
     type: list
     elements: path
     required: true
@@ -34,18 +40,38 @@ options:
   chain:
     description: Check the blocks, too. Where nothing is said, when an ev-node's keys are found.
     type: bool
-  trusted:
-    description: The hash that the block at a height must have.
-    type: dict
-    suboptions:
-      height:
-        description: The height.
-        type: int
-        required: true
-      hash:
-        description: The hash, as hex.
-        type: str
-        required: true
+  signatures:
+    description:
+      - What is asked of the blocks' signatures. V(optional) is for a based sequencer, whose blocks have none.
+      - V(other-payload) is for an app that signs bytes of its own, which cannot be verified.
+      - With V(unverified) they must be there and are not verified, which is quicker.
+    type: str
+    choices: [required, optional, other-payload, unverified]
+    default: required
+  was_based:
+    description: The chain has switched away from a based sequencer, which may have broken the link of headers once.
+    type: bool
+    default: false
+  el_height:
+    description: A block of the execution layer, whose values are O(el_timestamp) and O(el_state_root).
+    type: int
+  el_timestamp:
+    description: Its time, in Unix seconds.
+    type: int
+  el_state_root:
+    description: The state root after it, as hex.
+    type: str
+  against:
+    description:
+      - For the address of a node, the segments of a chain, or one datastore, whose blocks it must have. Another folder stands for the
+        newest chain in it.
+      - Where nothing is said, only the node's own blocks are checked.
+    type: list
+    elements: path
+  sample:
+    description: For the address of a node, how many heights are compared, spread over what both have, both ends among them.
+    type: int
+    default: 100
   strict:
     description: Count warnings as errors.
     type: bool
@@ -72,12 +98,17 @@ EXAMPLES = r"""
     level: quick
     fail_on_findings: false
   register: looked
+
+- name: Hold a running node against its backups
+  evbackup.ops.verify:
+    paths: http://127.0.0.1:7331
+    against: /srv/backups/first
 """
 
 RETURN = r"""
 report:
   description: Everything found. The fields are those of C(evbackup verify --json).
-  returned: when the segments could be looked at
+  returned: when it could be looked at
   type: dict
   contains:
     ok:
@@ -95,6 +126,8 @@ report:
       type: int
 """
 
+import os
+
 from ansible_collections.evbackup.ops.plugins.module_utils import common
 
 
@@ -102,26 +135,37 @@ def main():
     """Runs the module."""
     module = common.make_module(
         dict(
+            common.transport_argument_spec(),
+            **common.known_argument_spec(),
             paths=dict(type="list", elements="path", required=True),
             level=dict(type="str", choices=["quick", "full"], default="full"),
             chain=dict(type="bool"),
-            trusted=dict(
-                type="dict",
-                options=dict(height=dict(type="int", required=True), hash=dict(type="str", required=True)),
+            signatures=dict(
+                type="str", choices=["required", "optional", "other-payload", "unverified"], default="required"
             ),
+            was_based=dict(type="bool", default=False),
+            el_height=dict(type="int"),
+            el_timestamp=dict(type="int"),
+            el_state_root=dict(type="str"),
+            against=dict(type="list", elements="path"),
+            sample=dict(type="int", default=100),
             strict=dict(type="bool", default=False),
             fail_on_findings=dict(type="bool", default=True),
         )
     )
     params = module.params
-    trusted = params["trusted"]
+    named = ("level", "chain", "signatures", "was_based", "el_height", "el_timestamp", "el_state_root", "sample")
     with common.failures(module):
-        report = common.evbackup.verify(
-            common.chain_of(params["paths"]),
-            level=params["level"],
-            chain=params["chain"],
-            trusted=None if trusted is None else (trusted["height"], trusted["hash"]),
-        )
+        paths = common.source(params["paths"])
+        options = dict((name, params[name]) for name in named)
+        options.update(common.known(params))
+        if params["against"] is not None:
+            options["against"] = common.source(params["against"])
+        # What may be an address is one text; and only there does it matter how to reach a node.
+        if len(paths) == 1 and not os.path.lexists(paths[0]):
+            paths = paths[0]
+            options.update(common.transport(params))
+        report = common.evbackup.verify(paths, **options)
     result = dict(changed=False, report=report.as_dict())
     try:
         report.raise_for_findings(strict=params["strict"])

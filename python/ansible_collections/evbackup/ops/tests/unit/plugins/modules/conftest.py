@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -90,3 +93,33 @@ def tree():
         }
 
     return look
+
+
+@pytest.fixture
+def torn(segments, tmp_path):
+    """The full segment as a node that was writing would have given it: whole up to height 35 alone."""
+    path = tmp_path / "torn.badger"
+    for suffix in ("", ".json", ".keys"):
+        shutil.copy(segments[0] + suffix, str(path) + suffix)
+    with evbackup.open(path) as segment:
+        block = segment.block(35).index_hash.hex()
+    reseal(
+        path,
+        complete_version=35,
+        next_since=35,
+        complete_height=35,
+        block_version=35,
+        complete_hash=block,
+        pinned=False,
+    )
+    return str(path)
+
+
+def reseal(segment, **said):
+    """Lets the manifest of a segment say something else."""
+    manifest = pathlib.Path("%s.json" % segment)
+    content = dict(json.loads(manifest.read_text()), **said)
+    del content["manifest_sha256"]
+    body = json.dumps(content, indent=2)[:-2] + ",\n"
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    manifest.write_text(body + '  "manifest_sha256": "%s"\n}\n' % digest)
