@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -93,54 +93,77 @@ def digest(
         max_rate=max_rate,
         progress=not quiet,
     )
-    click.echo(
-        json.dumps({"digest": found, "path": where, "at": at, "now": now, "history": history}) if as_json else found
-    )
+    if not as_json:
+        click.echo(found)
+        return
+    all_paths = [where] if isinstance(where, str) else where
+    _cli_show.document({"digest": found, "paths": all_paths, "at": at, "now": now, "history": history})
 
 
 @click.command(cls=_verb.Verb)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path())
 @click.argument("which", metavar="HEIGHT|HASH|newest")
+@_cli_options.home
+@_cli_options.database
 @_cli_options.reading
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_cli_options.as_json
 def block(
-    paths: tuple[str, ...], which: str, offline: bool, staging: str | None, any_file_system: bool, as_json: bool
+    paths: tuple[str, ...],
+    which: str,
+    home: Path | None,
+    database: str | None,
+    offline: bool,
+    staging: str | None,
+    any_file_system: bool,
+    max_rate: int | None,
+    as_json: bool,
 ) -> None:
     """Print a block of a datastore, a segment, or a chain of segments: by its height, by a hash, or the newest."""
     from . import _store  # noqa: PLC0415
 
     wanted: int | str | None = None if which == "newest" else int(which) if which.isdecimal() else which
-    with _store.open(paths, offline=offline, staging=staging, any_file_system=any_file_system) as opened:
+    where = _cli_options.datastores_of(paths, home, database)
+    reading: dict[str, Any] = {"offline": offline, "staging": staging, "any_file_system": any_file_system}
+    with _store.open(where, **reading, max_rate=max_rate) as opened:
         found = opened.block(wanted).as_dict()
     if as_json:
-        click.echo(json.dumps({**_verb.run_id(), **found}))
+        _cli_show.document(found)
         return
     header, data = found.pop("header"), found.pop("data")
     _cli_show.rows({**found, **header, "transactions": data["transactions"]})
 
 
 @click.command(cls=_verb.Verb)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path())
 @click.option("--start", type=click.IntRange(min=0), help="The first height; the lowest there is by default.")
 @click.option("--stop", type=click.IntRange(min=0), help="The height behind the last; up to the newest by default.")
+@_cli_options.home
+@_cli_options.database
 @_cli_options.reading
+@click.option("--max-rate", type=_params.Rate(), help="Copy at most this fast: 10M, 1G.")
 @_cli_options.as_json
 def blocks(
     paths: tuple[str, ...],
     start: int | None,
     stop: int | None,
+    home: Path | None,
+    database: str | None,
     offline: bool,
     staging: str | None,
     any_file_system: bool,
+    max_rate: int | None,
     as_json: bool,
 ) -> None:
     """List the blocks of a datastore, a segment, or a chain of segments, a line each; with --json one document each."""
     from . import _store  # noqa: PLC0415
 
-    with _store.open(paths, offline=offline, staging=staging, any_file_system=any_file_system) as opened:
+    where = _cli_options.datastores_of(paths, home, database)
+    reading: dict[str, Any] = {"offline": offline, "staging": staging, "any_file_system": any_file_system}
+    with _store.open(where, **reading, max_rate=max_rate) as opened:
         for found in opened.blocks(start, stop):
             if as_json:
-                click.echo(json.dumps(found.as_dict()))
+                _cli_show.document(found.as_dict())
             else:
                 click.echo(f"{found.height} {found.hash.hex()} {found.time.isoformat()} {len(found.transactions)}")
 
@@ -192,7 +215,10 @@ def serve(
         any_file_system=any_file_system,
     )
     with server:
-        click.echo(json.dumps({"address": server.address}) if as_json else f"serving on {server.address}")
+        if as_json:
+            _cli_show.document({"address": server.address})
+        else:
+            click.echo(f"serving on {server.address}")
         sys.stdout.flush()
         server.wait()
 
@@ -214,4 +240,4 @@ def demo(folder: Path | None, blocks: int, as_json: bool) -> None:
 
     done = _demo.run(folder, blocks, tell=lambda line: click.echo(line, err=as_json))
     if as_json:
-        click.echo(json.dumps(done))
+        _cli_show.document(done)

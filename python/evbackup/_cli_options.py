@@ -102,18 +102,34 @@ def tls_of(ca: str | None, cert: str | None, key: str | None, server_name: str |
 def token_of(file: str | None) -> str | None:
     """From a file or systemd's credentials, else from the environment; never from the command line, which everybody can read."""
     if file is None:
-        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY") or os.devnull, "token")
-        if not credential.is_file():
+        file = _credential()
+        if file is None:
             return os.environ.get("EVBACKUP_TOKEN") or None
-        file = str(credential)
     file = _config.secret_file(file)
     try:
-        token = Path(file).read_text().strip()
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{file}: expected a token in UTF-8, found other bytes", path=file) from error
     except OSError as error:
         raise InvalidArgument(f"{file}: cannot read the token: {error.strerror}", path=file) from error
     if not token:
         raise InvalidArgument(f"{file}: expected a token, found nothing", path=file)
     return token
+
+
+def _credential() -> str | None:
+    """The token that systemd has put there unasked; one that may not be looked at is an error where it is read."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None
+    file = os.path.join(folder, "token")  # noqa: PTH118  # stays a text
+    try:
+        os.stat(file)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        return file
+    return file
 
 
 def datastore_of(path: str | None, home: Path | None, database: str | None, what: str) -> str:
@@ -127,14 +143,24 @@ def datastore_of(path: str | None, home: Path | None, database: str | None, what
     return path
 
 
-def source_of(addr: str | None, home: Path | None, database: str | None) -> str | Path:
+def datastores_of(paths: tuple[str, ...], home: Path | None, database: str | None) -> str | list[str]:
+    """Paths given as such, or as --home and --database."""
+    if len(paths) > 1 and home is None and database is None:
+        return list(paths)
+    if len(paths) > 1:
+        raise click.UsageError("Give either PATH, or --home with --database.")
+    return datastore_of(next(iter(paths), None), home, database, "PATH")
+
+
+def source_of(addr: str | None, home: Path | None, database: str | None, what: str) -> str:
+    """An address or a path given as such, or as --home, and --database."""
     if home is not None and addr is None:
         from ._node import read  # noqa: PLC0415
 
         node = read(home)
-        return node.address() if database is None else node.database(database)
+        return node.address() if database is None else str(node.database(database))
     if addr is None or home is not None or database is not None:
-        raise click.UsageError("Give either ADDR, or --home (and --database).")
+        raise click.UsageError(f"Give either {what}, or --home (and --database).")
     return addr
 
 
@@ -142,7 +168,7 @@ def header_of(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.UsageError("Expected --header NAME=VALUE, found something else.")
-    if name.strip().lower() in _config.SECRET_HEADERS:
+    if _config.SECRET_HEADER.search(name):
         raise click.UsageError(f"A secret is no argument: expected --token-file, found --header {name}.")
     return name, value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=_verb.Verb)
-@_cli_options.segments
+@click.argument("segments", nargs=-1, metavar="[SEGMENTS...]", type=click.Path())
+@_cli_options.home
+@_cli_options.database
 @click.option(
     "--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How deep to look."
 )
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
 @_cli_options.as_json
 def verify(
     segments: tuple[str, ...],
+    home: Path | None,
+    database: str | None,
     level: Any,
     chain: bool | None,
     trusted: tuple[int, str] | None,
@@ -95,15 +98,17 @@ def verify(
     """Prove a segment or a chain of SEGMENTS, or hold a running node against a backup; exits with 20 when something is wrong.
 
     Instead of SEGMENTS it takes a folder of backups, whose newest chain is proven; or a datastore; or the address of a node
-    (host:port, http://…, https://…).
+    (host:port, http://…, https://…). With --home it is the node's own RPC; with --home and --database that database, whose node is stopped.
     """
     from . import _verify  # noqa: PLC0415
 
-    if html is not None and not overwrite and html.exists():
+    if html is not None and not overwrite and os.path.lexists(html):
         # Said at once rather than after hours; whoever makes it meanwhile is noticed all the same.
         raise ExistsError(
             f"{html}: expected nothing there, found a file", hint="choose another name, or --overwrite", path=html
         )
+    if home is not None or database is not None or not segments:
+        segments = (_cli_options.source_of(next(iter(segments), None), home, database, "SEGMENTS"),)
     addr = _verify.node_of(segments[0]) if len(segments) == 1 else None
     if addr is None and len(segments) == 1 and os.path.isdir(segments[0]):  # noqa: PTH112  # stays a text
         segments = tuple(_check.newest_chain(segments[0])) or segments
@@ -145,7 +150,7 @@ def verify(
     if html is not None:
         report.to_html(html, overwrite=overwrite, strict=strict)
     if as_json:
-        click.echo(json.dumps({**_verb.run_id(), **report.as_dict()}))
+        _cli_show.document(report.as_dict())
     else:
         for finding in report.findings:
             click.echo(f"{finding.level}: {finding}")
@@ -227,5 +232,8 @@ def check(
     A folder is one set of backups; all segments given are one more. Exits with 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
     """
     state = _check.check(paths, max_age_s=max_age, max_height_lag=max_height_lag, against=against)
-    click.echo(json.dumps({**_verb.run_id(), **state.as_dict()}) if as_json else state.line())
+    if as_json:
+        _cli_show.document(state.as_dict())
+    else:
+        click.echo(state.line())
     return state.code

@@ -20,9 +20,14 @@ def show(result: Result, *, as_json: bool, err: bool = False) -> None:
     _verb.note(result)
     if as_json:
         # A segment has the id of the run that wrote it.
-        click.echo(json.dumps({**_verb.run_id(), **result.as_dict()}), err=err)
+        document(result.as_dict(), err=err)
         return
     rows(dict(_flat(result.as_dict())), err=err)
+
+
+def document(values: dict[str, Any], *, err: bool = False) -> None:
+    """A JSON document, with the id of the run."""
+    click.echo(json.dumps({**_verb.run_id(), **values}), err=err)
 
 
 def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -115,7 +115,7 @@ def backup(
         "staging": staging,
         "any_file_system": any_file_system,
     }
-    source = _cli_options.source_of(addr, home, database)
+    source = _cli_options.source_of(addr, home, database, "ADDR")
     if output == "-":
         if sys.stdout.isatty():
             raise click.UsageError("A segment is no text: send standard output into a file or a pipe.")

@@ -28,10 +28,8 @@ SECRET_FILES = ("token_file", "tls_key")
 SECRET = re.compile(
     r"(^|_)(token|password|passwd|passphrase|secret|secrets|credential|credentials|api_?key|private_?key)$"
 )
-# Metadata that carries one.
-SECRET_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token", "x-access-token", "api-key"}
-)
+# Metadata that carries one, by its name.
+SECRET_HEADER = re.compile(r"auth|token|secret|passw|cookie|credential|api-?key", re.IGNORECASE)
 CREDENTIAL = "credential:"
 LARGEST = 1 << 20
 
@@ -195,7 +193,8 @@ def _checked(lines: Lines, table: str, key: str, value: Any, param: click.Parame
             _no_secret(lines, table, key, text)
     if key in SECRET_FILES and isinstance(value, str):
         try:
-            return secret_file(value)
+            # A credential is there in its unit alone, and is looked for where it is used.
+            return _credential(value) if value.startswith(CREDENTIAL) else secret_file(value)
         except EvbackupError as error:
             raise lines.refused(table, key, str(error), error.hint) from error
     if not several and not flag:
@@ -207,7 +206,7 @@ def _checked(lines: Lines, table: str, key: str, value: Any, param: click.Parame
 
 
 def _no_secret(lines: Lines, table: str, key: str, text: str) -> None:
-    if key == "header" and text.partition("=")[0].strip().lower() in SECRET_HEADERS:
+    if key == "header" and SECRET_HEADER.search(text.partition("=")[0]):
         raise lines.refused(table, key, "expected no secret in a header, found one", "use token_file")
     if re.match(r"https?://[^/]*@", text):
         raise lines.refused(
@@ -224,14 +223,11 @@ def secret_file(name: str) -> str:
     Raises:
         InvalidArgument: It is not there, or everybody may read it.
     """
-    if name.startswith(CREDENTIAL):
+    if _credential(name).startswith(CREDENTIAL):
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
-        credential = name.removeprefix(CREDENTIAL)
-        if not folder or "/" in credential or not credential:
-            raise InvalidArgument(
-                f"expected a credential of a systemd unit, found {name}", hint="the unit names it with LoadCredential="
-            )
-        name = f"{folder}/{credential}"
+        if not folder:
+            raise _no_credential(name)
+        name = f"{folder}/{name.removeprefix(CREDENTIAL)}"
     try:
         mode = os.stat(name).st_mode  # noqa: PTH116
     except OSError as error:
@@ -243,6 +239,18 @@ def secret_file(name: str) -> str:
             path=name,
         )
     return name
+
+
+def _credential(name: str) -> str:
+    """The name as it stands, if it may be that of a file or of a credential."""
+    if name.startswith(CREDENTIAL) and ("/" in name or name == CREDENTIAL):
+        raise _no_credential(name)
+    return name
+
+
+def _no_credential(name: str) -> InvalidArgument:
+    text = f"expected a credential of a systemd unit, found {name}"
+    return InvalidArgument(text, hint="the unit names it with LoadCredential=")
 
 
 # Either one of the first or what is in the second says where.
@@ -261,10 +269,12 @@ def settle(ctx: click.Context) -> None:
         sources = (ctx.get_parameter_source(name) for name in names if ctx.params.get(name) not in {None, ()})
         return min((order.index(source) for source in sources if source in order), default=len(order))
 
-    path, home = rank(PLACES[0]), rank(PLACES[1])
+    # Where something is written, a node's home says where to, and segments are what is read.
+    ways = PLACES if "dest" in ctx.params else ((*PLACES[0], "segments"), PLACES[1])
+    path, home = map(rank, ways)
     # --home and --database belong together: one of them may come from the file.
     if path == home or len(order) in {path, home}:
         return
-    for name in PLACES[path < home]:
+    for name in ways[path < home]:
         if name in ctx.params:
             ctx.params[name] = () if isinstance(ctx.params[name], tuple) else None

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import InvalidArgument, MissingError
+from .errors import DeniedError, InvalidArgument, IoError, MissingError
 
 # `key: value`, at most one level deep: all that the two keys need. A real YAML reader would be a dependency for them.
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w.-]*)\s*:(?:\s+(?P<value>.*))?$")
@@ -46,11 +46,11 @@ class Node:
                 f"{self.config}: expected db_path, found none", hint="give the path", path=self.config
             )
         if name is None:
-            there = (
-                sorted(entry.name for entry in self.db_path.iterdir() if entry.is_dir())
-                if self.db_path.is_dir()
-                else []
-            )
+            try:
+                there = sorted(entry.name for entry in self.db_path.iterdir() if entry.is_dir())
+            except OSError:
+                # It is only to help: what may not be listed is not named.
+                there = []
             hint = f"there are: {', '.join(there)}" if there else "there is none yet"
             raise InvalidArgument(f"expected --database NAME with --home, as {self.db_path} holds several", hint=hint)
         if name != Path(name).name or name in {".", ".."}:
@@ -62,10 +62,18 @@ def read(home: Path) -> Node:
     """Reads the configuration of the node that lives in `home`."""
     config = home / "config" / "evnode.yaml"
     try:
-        text = config.read_text()
-    except FileNotFoundError:
+        text = config.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
         hint = "give the node's home, such as ~/.evm, or the address and paths themselves"
         raise MissingError(f"{config}: expected a node's configuration, found none", hint=hint, path=config) from None
+    except PermissionError as error:
+        raise DeniedError(f"{config}: cannot read it: {error.strerror}", path=config) from error
+    except OSError as error:
+        raise IoError(f"{config}: cannot read it: {error.strerror}", path=config, errno=error.errno) from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(
+            f"{config}: expected UTF-8, found other bytes", path=config, offset=error.start
+        ) from error
     address, db_path = _find(text, config, "rpc.address"), _find(text, config, "db_path")
     # Viper joins a relative db_path to the home; an absolute one stands.
     return Node(home, config, address, None if db_path is None else (home / db_path).absolute())

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import _check, _config, _run
-from .errors import EvbackupError
+from .errors import EvbackupError, InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._results import Result
 
 # What the options of a verb leave in the context.
@@ -65,33 +67,66 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except EvbackupError as error:
             if ctx.invoked_subcommand == "check":
-                return _unknown(str(error))
+                return _unknown(str(error), as_json=ctx.meta[AS_JSON])
             failed(error, ctx)
             return error.exit_code
-        except click.UsageError as error:
-            if ctx.invoked_subcommand == "check":
-                return _unknown(error.format_message())
-            raise
+
+    def asked(self, words: Sequence[str]) -> tuple[str | None, bool]:
+        """Which verb a command line means that nobody could read, and whether it wants JSON."""
+        takes = {
+            name
+            for param in self.params
+            if isinstance(param, click.Option) and not param.is_flag
+            for name in param.opts
+        }
+        left = list(words)
+        while left and left[0].startswith("-"):
+            # What follows an option with a value is no verb.
+            left = left[2 if left[0] in takes else 1 :]
+        verb = left[0] if left else None
+        return verb, "--json" in left[: left.index("--") if "--" in left else None]
 
 
-def _unknown(text: str) -> int:
+def unreadable(error: click.ClickException, group: Verbs, words: Sequence[str]) -> int:
+    """Tells of a command line that cannot be meant; what the process exits with."""
+    verb, as_json = group.asked(words)
+    if _run.current() is None:
+        _run.start(_run.Run())
+    if verb == "check":
+        return _unknown(error.format_message(), as_json=as_json)
+    meta = error.ctx.meta if isinstance(error, click.UsageError) and error.ctx is not None else {}
+    if meta.get(JSON_LINES, False):
+        tell(InvalidArgument(error.format_message()), error.exit_code, as_line=True, as_json=as_json)
+    else:
+        error.show()
+        tell(InvalidArgument(error.format_message()), error.exit_code, as_line=False, as_json=as_json)
+    return error.exit_code
+
+
+def _unknown(text: str, *, as_json: bool) -> int:
     """To a monitoring system, exit code 2 says that the backups are bad, not that nobody looked."""
     state = _check.State(problems=((_check.UNKNOWN, text),))
-    click.echo(state.line())
+    click.echo(json.dumps({**run_id(), **state.as_dict()}) if as_json else state.line())
     return state.code
 
 
 def failed(error: EvbackupError, ctx: click.Context) -> None:
     """Tells of a failure: a line for people or for machines, and with `--json` the document."""
-    if ctx.meta.get(JSON_LINES, False):
-        told = error.as_dict()
-        logging.getLogger("evbackup").error(told.pop("message"), extra={**told, "exit_code": error.exit_code})
-    else:
+    as_line = ctx.meta.get(JSON_LINES, False)
+    if not as_line:
         click.echo(f"error: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
-    if ctx.meta.get(AS_JSON, False):
-        click.echo(json.dumps({"error": error.as_dict(), "exit_code": error.exit_code, **run_id()}))
+    tell(error, error.exit_code, as_line=as_line, as_json=ctx.meta.get(AS_JSON, False))
+
+
+def tell(error: EvbackupError, exit_code: int, *, as_line: bool, as_json: bool) -> None:
+    """Tells machines of a failure: as a line of the log, as a document."""
+    if as_line:
+        told = error.as_dict()
+        logging.getLogger("evbackup").error(told.pop("message"), extra={**told, "exit_code": exit_code})
+    if as_json:
+        click.echo(json.dumps({"error": error.as_dict(), "exit_code": exit_code, **run_id()}))
 
 
 def run_id() -> dict[str, str]:

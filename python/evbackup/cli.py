@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line; what the process exits with."""
     signal.signal(signal.SIGTERM, _terminated)
     _config.environment(cli)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = cli.main(args=None if argv is None else list(argv), prog_name="evbackup", standalone_mode=False)
+        code = cli.main(args=words, prog_name="evbackup", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _verb.unreadable(error, cli, words)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return _verb.INTERRUPTED

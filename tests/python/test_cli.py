@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -299,3 +300,88 @@ def test_demo(command: Command, tmp_path: Path) -> None:
 def test_progress_stays_off_a_pipe(command: Command, full: Backup) -> None:
     assert command("verify", full.path)[2] == ""
     assert BLOCKS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["backup", "node:1", "--json"], "Missing option '-o' / '--output'."),
+        (["--log-format", "bogus", "inspect", "x", "--json"], "'--log-format'"),
+        (["inspect", "--json"], "Give either PATH"),
+        (["nonsense", "--json"], "No such command 'nonsense'."),
+        (["backup", "node:1", "-o", "x", "--json", "--header", "a"], "Expected --header NAME=VALUE"),
+    ],
+)
+def test_usage_is_told_as_json_too(command: Command, arguments: list[str], told: str) -> None:
+    code, out, err = command(*arguments)
+    answer = json.loads(out)
+    assert (code, answer["exit_code"], answer["error"]["code"]) == (2, 2, "invalid-argument")
+    assert told in answer["error"]["message"]
+    assert told in err
+    assert set(answer) == {"error", "exit_code", "run_id"}
+    assert set(answer["error"]) == {"code", "message", "hint", "path", "offset"}
+
+
+def test_usage_is_a_line_of_the_log(command: Command) -> None:
+    code, _, err = command("--log-format", "json", "backup", "node:1")
+    assert code == 2
+    line = json.loads(err)
+    assert (line["level"], line["code"], line["exit_code"]) == ("error", "invalid-argument", 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "--json", "--max-age", "bogus", "X"],
+        ["--config", "/nope", "check", "--json", "X"],
+        ["--log-format", "bogus", "check", "--json", "X"],
+        ["check", "--json"],
+        ["--node", "a", "--log-format", "json", "check", "--json", "--nonsense"],
+    ],
+)
+def test_what_check_cannot_know_is_told_as_json_too(command: Command, arguments: list[str]) -> None:
+    code, out, err = command(*arguments)
+    answer = json.loads(out)
+    assert (code, answer["code"], answer["state"], err) == (3, 3, "unknown", "")
+    assert answer["run_id"]
+    # Without it, the line.
+    code, out, err = command(*(word for word in arguments if word != "--json"))
+    assert (code, out.startswith("EVBACKUP UNKNOWN - "), err) == (3, True, "")
+
+
+def test_only_check_has_codes_of_its_own(command: Command) -> None:
+    assert command("--node", "check", "inspect")[0] == 2
+
+
+def test_every_document_has_the_id_of_its_run(command: Command, sample: Path, full: evbackup.Backup) -> None:
+    lines = [
+        command("digest", full.path, "--json")[1],
+        *command("blocks", full.path, "--json", "--start", 1, "--stop", 3)[1].splitlines(),
+        command("block", full.path, "newest", "--json")[1],
+        command("demo", "--blocks", 3, "--json")[1],
+    ]
+    assert len(lines) == 5
+    for line in lines:
+        assert re.fullmatch(r"[0-9a-f]{16}", json.loads(line)["run_id"])
+    assert len({json.loads(line)["run_id"] for line in lines}) == 4
+    # One path is a list, too.
+    assert json.loads(lines[0])["paths"] == [str(full.path)]
+    assert json.loads(command("digest", sample, "--json")[1])["paths"] == [str(sample)]
+
+
+def test_a_block_is_found_by_the_home_of_a_node(
+    command: Command, full: evbackup.Backup, sample: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "evnode.yaml").write_text("db_path: data\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "app").symlink_to(sample)
+    at_home = ("--home", tmp_path, "--database", "app")
+    for verb, more in (("block", ("7",)), ("blocks", ()), ("verify", ())):
+        code, told, err = command(verb, *more, *at_home, "--json")
+        assert code == 0, err
+        assert told
+        assert command(verb, *more, full.path, *at_home)[0] == 2
+        assert command(verb, *more)[0] == 2
+    for verb in ("block", "blocks"):
+        assert command(verb, sample, *(("7",) if verb == "block" else ()), "--max-rate", "1M")[0] == 0

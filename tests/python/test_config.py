@@ -210,7 +210,7 @@ def test_a_credential_of_systemd(
         path = config('token_file = "credential:other"\n')
         code, _, err = command("--config", path, *take)
         assert code == 2
-        assert f"{path}:1: expected a credential of a systemd unit" in err
+        assert "expected a credential of a systemd unit, found credential:other" in err
         monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
         # The one called token is taken unasked.
         assert command(*take)[0] == 0
@@ -251,3 +251,48 @@ def test_a_secret_shows_nowhere(sample: Path, tmp_path: Path) -> None:
     said += "".join(file.read_bytes().decode("latin-1") for file in files)
     for value in (SECRET, SECRET[::-1]):
         assert value not in said
+
+
+def test_a_credential_breaks_no_verb_that_does_without(
+    command: Command, config: Callable[[str], Path], sample: Path, full: evbackup.Backup
+) -> None:
+    """It is there in the unit that names it, and nowhere else."""
+    path = config('token_file = "credential:token"\ntls_key = "credential:key"\n')
+    assert command("--config", path, "check", full.path)[0] == 0
+    assert command("--config", path, "inspect", sample)[0] == 0
+    assert command("--config", path, "verify", full.path)[0] == 0
+    for odd in ("credential:", "credential:a/b"):
+        code, _, err = command("--config", config(f'token_file = "{odd}"\n'), "check", full.path)
+        assert code == 3
+        code, _, err = command("--config", config(f'token_file = "{odd}"\n'), "inspect", sample)
+        assert code == 2
+        assert ":1: expected a credential of a systemd unit" in err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Authorization",
+            "proxy-authorization",
+            "Cookie",
+            "set-cookie",
+            "x-api-key",
+            "apikey",
+            "X-Auth-Token",
+            "my-secret",
+        ),
+        *("x-password", "private-token", "x-credential-id", "grpc-passwd"),
+    ],
+)
+def test_no_header_that_sounds_like_a_secret(command: Command, config: Callable[[str], Path], name: str) -> None:
+    code, out, err = command("backup", "node:1", "-o", "x", "--header", f"{name}={SECRET}")
+    assert (code, SECRET in out + err) == (2, False)
+    assert "A secret is no argument" in err
+    code, out, err = command("--config", config(f'header = ["{name}={SECRET}"]\n'), "inspect", "x")
+    assert (code, SECRET in out + err) == (2, False)
+    assert "expected no secret in a header" in err
+
+
+def test_another_header_is_none(command: Command, tmp_path: Path) -> None:
+    assert command("backup", "127.0.0.1:1", "-o", tmp_path / "x", "--header", "x-tenant=a")[0] == 13
