@@ -49,8 +49,9 @@ class Datastore(Chain):
         path: Its directory, or the first segment.
     """
 
-    def __init__(self, path: StrPath, native: _evbackup.Opened) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, paths: list[str], native: _evbackup.Opened) -> None:
+        self.path = paths[0]
+        self._paths = paths
         self._native = native
 
     def get(self, key: bytes | str, *, version: int | None = None) -> Entry | None:
@@ -93,7 +94,8 @@ class Datastore(Chain):
 
         Args:
             name: `"blocks"`: the blocks by height. `"keys"`: every key with its sizes, in key order. `"families"`: what the keys of
-                each family weigh over height, in at most 512 stretches. `"findings"`: what `verify` finds in it.
+                each family weigh over height, in at most 512 stretches. `"findings"`: what `verify` finds in it, which reads all of it
+                at once; a Badger directory's node must be stopped.
 
         Returns:
             The table; nothing is read before somebody asks it for rows.
@@ -108,7 +110,7 @@ class Datastore(Chain):
         if name == "findings":
             from ._verify import verify  # noqa: PLC0415  # the two modules need each other
 
-            return verify(self.path).table("findings")
+            return verify(self._paths).table("findings")
         return Table(name, self._native.table(name))
 
     def info(self) -> DatastoreInfo:
@@ -183,5 +185,5 @@ def open(  # noqa: A001  # read as evbackup.open
     paths = paths_of(path)
     reading = reading_of(offline=offline, staging=staging, any_file_system=any_file_system, max_rate=max_rate)
     if len(paths) > 1 or os.path.isfile(paths[0]):  # noqa: PTH113  # stays a text
-        return Datastore(paths[0], wait(_evbackup.open_segments(paths)))
-    return Datastore(paths[0], wait(_evbackup.open(paths[0], reading)))
+        return Datastore(paths, wait(_evbackup.open_segments(paths)))
+    return Datastore(paths, wait(_evbackup.open(paths[0], reading)))

@@ -237,3 +237,11 @@ def test_the_command_line_prints_blocks(
     assert [line.split()[0] for line in out.splitlines()] == ["5", "6", "7"]
     code, out, _ = command("blocks", sample, "--start", BLOCKS, "--json")
     assert [json.loads(line)["height"] for line in out.splitlines()] == [BLOCKS]
+
+
+def test_the_findings_of_a_chain_are_those_of_the_whole_chain(chain: list[evbackup.Backup], tmp_path: Path) -> None:
+    """The segment that is given first may be an increment, which alone has a gap before it."""
+    with evbackup.open([chain[1], chain[0]]) as opened:
+        assert opened.table("findings")._native.head(5) == []
+    with evbackup.open(chain[0]) as opened:
+        assert opened.table("findings")._native.head(5) == []
