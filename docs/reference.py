@@ -338,13 +338,6 @@ def modules() -> str:
 
 def _module(path: Path) -> str:
     told = carried(path, "DOCUMENTATION")
-    found = dict(told["options"])
-    for fragment in told["extends_documentation_fragment"]:
-        # Such as evbackup.ops.transport; a longer name is a part of one that has no options.
-        if fragment.count(".") == 2:  # noqa: PLR2004
-            found |= carried(
-                COLLECTION / "plugins" / "doc_fragments" / f"{fragment.split('.')[2]}.py", "DOCUMENTATION"
-            )["options"]
     returned = (
         (f"`{name}`", _ansible_type(value), _ansible_text(value["returned"]), _ansible_text(value["description"]))
         for name, value in carried(path, "RETURN").items()
@@ -352,9 +345,21 @@ def _module(path: Path) -> str:
     return section(
         path.stem,
         _ansible_text(told["description"]),
-        table(("Option", "Type", "Default", "Meaning"), _ansible_options(found)),
+        table(("Option", "Type", "Default", "Meaning"), _ansible_options(module_options(path))),
         table(("Result", "Type", "When", "Meaning"), returned),
     )
+
+
+def module_options(path: Path) -> dict[str, Any]:
+    """The options of a module, those that it shares with others included."""
+    told = carried(path, "DOCUMENTATION")
+    found = dict(told["options"])
+    for fragment in told["extends_documentation_fragment"]:
+        # Such as evbackup.ops.transport; a longer name is a part of one that has no options.
+        if fragment.count(".") == 2:  # noqa: PLR2004
+            shared = COLLECTION / "plugins" / "doc_fragments" / f"{fragment.split('.')[2]}.py"
+            found |= carried(shared, "DOCUMENTATION")["options"]
+    return found
 
 
 def carried(path: Path, name: str) -> Any:
