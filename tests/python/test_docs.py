@@ -3,11 +3,14 @@
 In a page, every fence of `python` and `console` runs, in order, in one folder and one namespace for the page; `node:7331` is a server
 over a store that grows by a few blocks before each of them. Comments steer it, and show nowhere:
 
-    <!-- test: with full.badger inc1.badger store -->   the page begins with these in its folder
-    <!-- test: skip -->                                 the next fence does not run
+    <!-- test: with full.badger inc1.badger store -->   the page begins with these in its folder; `evnode`: /var/lib/evnode is a
+                                                        node's home with the database evm-single
+    <!-- test: skip: why -->                            the next fence does not run
     <!-- test: recorded -->                             what the page shows is real: times, digests and ids are compared as such, and
                                                         `make recording` writes the page anew
     <!-- test: in a fresh environment -->               `make test-wheel` plays the page, with the wheel in an environment of its own
+
+`/var/lib/evnode`, `/srv/backups` and the home directory are elsewhere then; `sudo` asks nobody, and `systemctl` does nothing.
 
 A `text` fence behind a `python` one is what that prints; in `console` the lines that do not begin with `$ ` are. `…` stands for
 anything within a line, a line of `…` for any lines.
@@ -45,6 +48,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NODE = "node:7331"
 MORE_BLOCKS = 3
+# Elsewhere when a page runs.
+PLACES = ("/var/lib/evnode", "/srv/backups")
 # Write the recorded pages instead of comparing them.
 RECORD = "EVBACKUP_RECORD" in os.environ
 
@@ -81,8 +86,8 @@ def read(path: Path) -> Page:
                 body.append(line)
         elif fence := re.match(r"^```(\w*)", line):
             language, begun = fence[1], number
-        elif comment := re.match(r"^<!-- test: (with (.+)|skip|recorded|in a fresh environment) -->$", line):
-            skip = comment[1] == "skip"
+        elif comment := re.match(r"^<!-- test: (with (.+)|skip: \S.+|recorded|in a fresh environment) -->$", line):
+            skip = comment[1].startswith("skip")
             says.add(comment[1])
             given += (comment[2] or "").split()
         elif "<!-- test" in line:
@@ -120,20 +125,33 @@ def matches(expected: str, found: str) -> bool:
 class Runner:
     """Runs the fences of one page."""
 
-    def __init__(self, page: Path, folder: Path, address: str, *, recorded: bool) -> None:
+    def __init__(self, page: Path, folder: Path, machine: Path, address: str, *, recorded: bool) -> None:
         self.page = page
         self.recorded = recorded
         self.folder = folder
+        self.machine = machine
         self.address = address
         self.names: dict[str, Any] = {"__name__": "page"}
         self.code = 0
 
     def python(self, fence: Fence, capsys: pytest.CaptureFixture[str]) -> str:
         # Padded, so that a traceback names the page and its line.
-        code = "\n" * fence.line + fence.text.replace(NODE, self.address)
+        code = "\n" * fence.line + self.here(fence.text)
         capsys.readouterr()
         exec(compile(code, str(self.page), "exec"), self.names)
-        return capsys.readouterr().out.replace(self.address, NODE)
+        return self.there(capsys.readouterr().out)
+
+    def here(self, text: str) -> str:
+        """What a page says, with the places of this run."""
+        for place in PLACES:
+            text = text.replace(place, f"{self.machine}{place}")
+        return text.replace(NODE, self.address).replace("python examples/", f"python {ROOT}/examples/")
+
+    def there(self, text: str) -> str:
+        """What a run says, with the places of the page."""
+        for place in PLACES:
+            text = text.replace(f"{self.machine}{place}", place)
+        return text.replace(self.address, NODE)
 
     def console(self, fence: Fence) -> str:
         """Runs the commands; what a terminal shows."""
@@ -151,7 +169,7 @@ class Runner:
                 commands[-1][1].append(line)
         for place, (command, expected) in enumerate(commands):
             done = subprocess.run(
-                ["bash", "-c", f"(exit {self.code})\n{command.replace(NODE, self.address)}"],
+                ["bash", "-c", f"(exit {self.code})\n{self.here(command)}"],
                 cwd=self.folder,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -161,7 +179,7 @@ class Runner:
             )
             self.code = done.returncode
             asked = place + 1 < len(commands) and commands[place + 1][0] == "echo $?"
-            found = done.stdout.replace(self.address, NODE)
+            found = self.there(done.stdout)
             assert asked or self.code == 0, f"{self.place(fence)}: {command}\nexit code {self.code}\n{found}"
             said += [f"$ {command}", *found.splitlines()]
             if expected and not RECORD:
@@ -179,9 +197,15 @@ class Runner:
 def command_in_path(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command `evbackup` is that of this very package."""
     folder = tmp_path_factory.mktemp("bin")
-    program = folder / "evbackup"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m evbackup "$@"\n')
-    program.chmod(0o755)
+    programs = {
+        "evbackup": f'exec "{sys.executable}" -m evbackup "$@"',
+        "python": f'exec "{sys.executable}" "$@"',
+        "sudo": 'exec "$@"',
+        "systemctl": "",
+    }
+    for name, does in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -201,7 +225,17 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grown]:
         yield Grown(store, server.address)
 
 
-def provide(wanted: list[str], grown: Grown, folder: Path) -> None:
+@pytest.fixture
+def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the absolute paths of a page begin; the page itself is in a folder of its own."""
+    machine = tmp_path_factory.mktemp("machine")
+    (machine / "srv" / "backups").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(machine))
+    monkeypatch.chdir(tmp_path)
+    return machine
+
+
+def provide(wanted: list[str], grown: Grown, folder: Path, machine: Path) -> None:
     """The files that a page takes as given."""
     segments: list[evbackup.Backup] = []
     for file in [file for file in wanted if file.endswith(".badger")]:
@@ -210,6 +244,12 @@ def provide(wanted: list[str], grown: Grown, folder: Path) -> None:
         grow(grown.store, MORE_BLOCKS)
     if "store" in wanted:
         evbackup.restore(segments[0], folder / "store", engine="rocksdb")
+    if "evnode" in wanted:
+        home = machine / "var" / "lib" / "evnode"
+        (home / "config").mkdir(parents=True)
+        (home / "config" / "evnode.yaml").write_text(f"db_path: data\nrpc:\n  address: {grown.address}\n")
+        (home / "data").mkdir()
+        evbackup.restore(segments[0] if segments else grown.store, home / "data" / "evm-single")
 
 
 @pytest.mark.usefixtures("command_in_path")
@@ -217,18 +257,17 @@ def provide(wanted: list[str], grown: Grown, folder: Path) -> None:
 def test_what_a_page_shows_is_so(
     page: Path,
     tmp_path: Path,
+    machine: Path,
     grown: Grown,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fences, given, says = read(page)
     if "in a fresh environment" in says or not any(
         fence.language in {"python", "console"} and not fence.skipped for fence in fences
     ):
         return
-    monkeypatch.chdir(tmp_path)
-    provide(given, grown, tmp_path)
-    runner = Runner(page, tmp_path, grown.address, recorded="recorded" in says)
+    provide(given, grown, tmp_path, machine)
+    runner = Runner(page, tmp_path, machine, grown.address, recorded="recorded" in says)
     printed: str | None = None
     for fence in fences:
         if fence.skipped:
