@@ -166,11 +166,14 @@ def _verdict(report: Report, asked: Asked, *, strict: bool) -> str:
     bad += [count_of(warnings, "warning")] if strict and warnings else []
     if bad:
         word, kind = f"Not sound: {', '.join(bad)}", "error"
+        each = "error" if errors else "warning"
         text = (
-            "Do not rely on a restore of this before each of them is understood."
+            f"Do not rely on a restore of this before each {each} below is understood."
             if asked.addr is None
-            else "The node is not what it should be: each of them below says where."
+            else f"The node is not what it should be: each {each} below says where."
         )
+    elif asked.addr is not None and not report.compared_heights:
+        word, kind, text = "Nothing was compared", "warning", "So nothing is said of the node."
     else:
         word, kind = (f"Sound, with {count_of(warnings, 'warning')}", "warning") if warnings else ("Sound", "ok")
         text = _promise(report, asked)

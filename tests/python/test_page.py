@@ -323,6 +323,9 @@ def test_a_page_of_a_running_node_claims_nothing_of_a_restore(
     html = found._repr_html_()
     assert ">bytes<" not in html
     assert ">deletes<" not in html
+    nothing = dataclasses.replace(found, compared_heights=0, findings=report().findings[1:2])
+    assert "Nothing was compared" in said_of(nothing)
+    assert "Sound" not in said_of(nothing)
     alone = said_of(evbackup.verify(server.address, sample=3))
     assert "at 3 heights that were looked at, the node's blocks are right" in alone
 
