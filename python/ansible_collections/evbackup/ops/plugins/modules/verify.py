@@ -162,7 +162,7 @@ def main():
         if params["against"] is not None:
             options["against"] = common.source(params["against"])
         # What may be an address is one text; and only there does it matter how to reach a node.
-        if len(paths) == 1 and not os.path.lexists(paths[0]):
+        if len(paths) == 1 and not paths[0].startswith("/") and not os.path.lexists(paths[0]):
             paths = paths[0]
             options.update(common.transport(params))
         report = common.evbackup.verify(paths, **options)

@@ -135,6 +135,12 @@ def test_a_node_is_held_against_its_backup(run, server, segments, folder, store)
     assert run(verify, paths=segments, against=segments)["code"] == "invalid-argument"
 
 
+def test_how_to_reach_a_node_does_not_matter_to_a_path(run, segments, monkeypatch):
+    monkeypatch.setenv("EVBACKUP_TOKEN", "a token")
+    assert run(verify, paths=segments[:1])["report"]["ok"] is True
+    assert run(verify, paths=["/nowhere"])["code"] == "missing"
+
+
 def test_how_a_node_is_reached(run, segments, tmp_path, monkeypatch):
     seen = []
 
