@@ -3,6 +3,7 @@ nothing."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ pytest.importorskip("ansible", reason="ansible-core is missing: make .venv/ansib
 COLLECTION = ROOT / "python" / "ansible_collections" / "evbackup" / "ops"
 PLAYS = ROOT / "examples" / "ansible"
 EVBACKUP = (sys.executable, "-m", "evbackup")
+GUIDE = (ROOT / "docs" / "guides" / "ansible.md").read_text()
 PROGRAM = Path(sys.executable).with_name("ansible-playbook")
 
 
@@ -78,15 +80,17 @@ def play(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    recap = [line for line in done.stdout.split("PLAY RECAP")[1].splitlines() if " : " in line]
-    found = {
-        line.split()[0]: {
-            name: int(count) for name, count in (part.split("=") for part in line.split(":", 1)[1].split())
-        }
-        for line in recap
-    }
     folder.with_name("said").write_text(done.stdout)
-    return found
+    return dict(recaps(done.stdout.split("PLAY RECAP")[1]))
+
+
+def recaps(text: str) -> list[tuple[str, dict[str, int]]]:
+    """Each host and what a recap counts of it."""
+    lines = (line.split(":", 1) for line in text.splitlines() if re.search(r" : ok=\d", line))
+    return [
+        (host.strip(), {name: int(count) for name, count in (part.split("=") for part in counts.split())})
+        for host, counts in lines
+    ]
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -117,13 +121,62 @@ def test_two_nodes_are_backed_up_proven_and_drilled(nodes: dict[str, str], tmp_p
 
     again = play(folder, nodes)
     assert {name: host["changed"] for name, host in again.items()} == {"first": 0, "second": 0}
+    # What the guide shows of the two runs.
+    assert recaps(GUIDE) == [*made.items(), *again.items()]
     checked = play(folder, nodes, "--check", "--diff")
     assert {name: host["changed"] for name, host in checked.items()} == {"first": 0, "second": 0}
-    # The drilled stores are opened to be compared, which leaves marks of their engine; the backups are as they were.
-    assert {name: facts for name, facts in tree(folder).items() if not name.startswith("drill/")} == {
-        name: facts for name, facts in before.items() if not name.startswith("drill/")
-    }
+    assert tree(folder) == before
     assert asked() == [1, 1]
+
+
+@pytest.mark.timeout(300)
+def test_the_snippets_of_the_guide_run(tmp_path: Path) -> None:
+    snippets = re.findall(r"^```yaml\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+    folder = tmp_path / "backups"
+    (folder / "first").mkdir(parents=True)
+    for name in ("node", "foreign"):
+        grow(tmp_path / name, BLOCKS)
+    address = "127.0.0.1:0"
+
+    def here(text: str) -> str:
+        there = {"/opt/evbackup/bin/python": sys.executable, "/srv/backups": str(folder), "127.0.0.1:7331": address}
+        for said, meant in there.items():
+            text = text.replace(said, meant)
+        return text
+
+    def run(tasks: str) -> tuple[int, int]:
+        book = tmp_path / "snippet.yml"
+        hosts = {"hosts": "nodes", "gather_facts": False, "connection": "local"}
+        book.write_text(json.dumps([{**hosts, "tasks": yaml.safe_load(here(tasks))}]))
+        (found,) = play(folder, {}, "-i", str(tmp_path / "guide.yml"), book=str(book)).values()
+        return (found["changed"], found["rescued"])
+
+    inventory, continued, rescued = snippets
+    (tmp_path / "guide.yml").write_text(here(inventory))
+    with evbackup.serve(tmp_path / "node", address) as server:
+        address = server.address
+        assert [run(continued), run(continued)] == [(1, 0), (0, 0)]
+        assert run(rescued) == (1, 0)
+    # What is at the address now does not fit the chain, so that a new one begins.
+    with evbackup.serve(tmp_path / "foreign", address):
+        assert run(rescued) == (1, 1)
+    kinds = sorted(evbackup.inspect(path).kind for path in (folder / "first").glob("*.badger"))
+    assert kinds == ["full", "full", "inc"]
+
+
+@pytest.mark.timeout(300)
+def test_another_chain_of_the_same_height_is_another_datastore(tmp_path: Path) -> None:
+    released = evbackup.inspect(ROOT / "tests" / "golden" / "evnode-f" / "full.badger")
+    grow(tmp_path / "store", released.tip_height)
+    evbackup.restore(tmp_path / "store", tmp_path / "copy", engine="rocksdb")
+    given = {"paths": [str(released.path)], "dest": str(tmp_path / "copy"), "engine": "rocksdb", "overwrite": True}
+    tasks = [
+        {"evbackup.ops.restore": {**given, "compare": "height", **more}, "check_mode": True}
+        for more in ({}, {"at_height": released.tip_height})
+    ]
+    book = tmp_path / "other.yml"
+    book.write_text(json.dumps([{"hosts": "nodes", "gather_facts": False, "tasks": tasks}]))
+    assert play(tmp_path / "backups", {"first": ""}, book=str(book))["first"]["changed"] == 2
 
 
 @pytest.mark.timeout(300)
