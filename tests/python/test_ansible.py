@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from support import BLOCKS, ROOT, TOKEN, grow
 pytest.importorskip("ansible", reason="ansible-core is missing: make .venv/ansible")
 
 COLLECTION = ROOT / "python" / "ansible_collections" / "evbackup" / "ops"
+SYSTEMD = ROOT / "examples" / "systemd"
 PLAYS = ROOT / "examples" / "ansible"
 EVBACKUP = (sys.executable, "-m", "evbackup")
 GUIDE = (ROOT / "docs" / "guides" / "ansible.md").read_text()
@@ -179,27 +181,43 @@ def test_another_chain_of_the_same_height_is_another_datastore(tmp_path: Path) -
     assert play(tmp_path / "backups", {"first": ""}, book=str(book))["first"]["changed"] == 2
 
 
-@pytest.mark.timeout(300)
-def test_nodes_get_a_configuration_and_a_timer(nodes: dict[str, str], tmp_path: Path) -> None:
+def installed_in(there: Path) -> dict[str, object]:
+    """What root would install is installed there; this very environment stands for the one that the roles make."""
     import grp  # noqa: PLC0415
     import pwd  # noqa: PLC0415
 
-    folder, there = tmp_path / "backups", tmp_path / "there"
-    for made in (folder, there):
-        made.mkdir()
-    # What root would install is installed here; this very environment stands for the one that the role makes.
-    variables = {
+    user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    return {
         "evbackup_venv": sys.prefix,
         "evbackup_link": str(there / "evbackup"),
         "evbackup_config_dir": str(there),
         "evbackup_unit_dir": str(there),
         "evbackup_metrics_dir": str(there),
         "evbackup_create_user": False,
-        "evbackup_user": pwd.getpwuid(os.getuid()).pw_name,
-        "evbackup_group": grp.getgrgid(os.getgid()).gr_name,
+        "evbackup_user": user,
+        "evbackup_group": group,
+        "evbackup_server_user": user,
+        "evbackup_server_group": group,
         "evbackup_systemd": False,
-        "node_token": TOKEN,
     }
+
+
+def confined(unit: str) -> dict[str, str]:
+    """How a unit confines its service, and how it asks for the machine; not what it runs, and where that may read and write."""
+    lines = (line.partition("=") for line in unit.partition("[Service]")[2].partition("[Install]")[0].splitlines())
+    of_its_own = {"User", "Group", "ExecStart", "LoadCredential", "SuccessExitStatus"}
+    where = {"ReadOnlyPaths", "ReadWritePaths", "CacheDirectory", "StateDirectory", "StateDirectoryMode", "ProtectHome"}
+    return {
+        name: value for name, equals, value in lines if equals and name[0] != "#" and name not in of_its_own | where
+    }
+
+
+@pytest.mark.timeout(300)
+def test_nodes_get_a_configuration_and_a_timer(nodes: dict[str, str], tmp_path: Path) -> None:
+    folder, there = tmp_path / "backups", tmp_path / "there"
+    for made in (folder, there):
+        made.mkdir()
+    variables = {**installed_in(there), "node_token": TOKEN}
     options = ("-v", "-e", json.dumps(variables))
 
     def run(*more: str) -> dict[str, int]:
@@ -214,13 +232,95 @@ def test_nodes_get_a_configuration_and_a_timer(nodes: dict[str, str], tmp_path: 
         "evbackup",
         "evbackup-first.service",
         "evbackup-first.timer",
+        "evbackup-verify-first.service",
+        "evbackup-verify-first.timer",
         "first.token",
         "first.toml",
     ]
+    for written, shipped in (("evbackup-first", "evbackup@"), ("evbackup-verify-first", "evbackup-verify@")):
+        unit = (there / f"{written}.service").read_text()
+        assert confined(unit) == confined((SYSTEMD / f"{shipped}.service").read_text())
+        assert re.search(r"^ProtectHome=(yes|read-only)$", unit, re.MULTILINE)
+        timers = [path.read_text() for path in (there / f"{written}.timer", SYSTEMD / f"{shipped}.timer")]
+        assert len({tuple(re.findall(r"^(?!#|Desc)\S+=.*$", timer, re.MULTILINE)) for timer in timers}) == 1
     assert run()["changed"] == 0
-    done = subprocess.run([there / "evbackup", "--config", there / "first.toml", "backup"], timeout=60, check=False)
-    assert done.returncode == 0
+    for verb in ("backup", "verify"):
+        done = subprocess.run([there / "evbackup", "--config", there / "first.toml", verb], timeout=60, check=False)
+        assert done.returncode == 0
     assert len(list((folder / "first").glob("*-full.badger"))) == 1
+
+
+def serve(folder: Path, **variables: object) -> dict[str, int]:
+    """Applies the role of the server, with everything below a folder."""
+    there = folder / "there"
+    there.mkdir(exist_ok=True)
+    book = folder / "serve.yml"
+    given = {**installed_in(there), "evbackup_server_name": "first", **variables}
+    roles = [{"role": "evbackup.ops.server"}]
+    book.write_text(json.dumps([{"hosts": "nodes", "gather_facts": False, "vars": given, "roles": roles}]))
+    return play(folder / "backups", {"first": ""}, "-vvv", book=str(book))["first"]
+
+
+@pytest.mark.timeout(300)
+def test_a_server_gets_a_configuration_and_a_unit(tmp_path: Path) -> None:
+    def run(**config: object) -> dict[str, int]:
+        return serve(tmp_path, evbackup_server_config=config)
+
+    def unit() -> str:
+        return (tmp_path / "there" / "evbackup-serve-first.service").read_text()
+
+    def lines() -> set[str]:
+        return set(unit().splitlines())
+
+    given = {"home": "/home/evnode/.evm", "database": "evm-single", "listen": "127.0.0.1:7332"}
+    assert run(**given)["changed"] > 0
+    assert run(**given)["changed"] == 0
+    shipped = (SYSTEMD / "evbackup-serve@.service").read_text()
+    assert confined(unit()) == confined(shipped)
+    expected = {"ReadOnlyPaths=/home/evnode/.evm", "ProtectHome=read-only", "CacheDirectory=evbackup-serve-first"}
+    assert expected <= lines()
+    assert any(line.endswith(" serve --staging %C/evbackup-serve-first") for line in lines())
+    run(path="/var/lib/evnode/data/evm-single", staging="/srv/staging")
+    assert {"ReadWritePaths=/srv/staging", "ReadOnlyPaths=/var/lib/evnode/data/evm-single"} <= lines()
+    assert not any("--staging" in line or line.startswith("CacheDirectory") for line in lines())
+    before = tree(tmp_path / "there")
+    with pytest.raises(AssertionError, match="nonsense"):
+        run(nonsense=1)
+    with pytest.raises(AssertionError, match="missing required arguments: evbackup_server_config"):
+        serve(tmp_path)
+    assert tree(tmp_path / "there") == before
+
+
+def package(folder: Path, version: str) -> Path:
+    """A wheel of that version in which the command does nothing."""
+    path = folder / f"evbackup-{version}-py3-none-any.whl"
+    info = f"evbackup-{version}.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("evbackup_stub.py", "def main():\n    pass\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: evbackup\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\nevbackup = evbackup_stub:main\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.mark.timeout(300)
+def test_another_version_restarts_the_server(tmp_path: Path) -> None:
+    secret = "--find-links=https://user:pa55@index.example.org"
+
+    def run(version: str) -> bool:
+        installed = {
+            "evbackup_venv": str(tmp_path / "venv"),
+            "evbackup_python": sys.executable,
+            "evbackup_pip_extra_args": f"--no-index {secret}",
+            "evbackup_package": str(package(tmp_path, version)),
+        }
+        serve(tmp_path, evbackup_server_config={"home": "/var/lib/evnode"}, **installed)
+        said = (tmp_path / "said").read_text()
+        assert "pa55" not in said
+        return "RUNNING HANDLER [evbackup.ops.server : Restart the server]" in said
+
+    assert [run(version) for version in ("1.0", "1.0", "2.0")] == [True, False, True]
 
 
 def test_the_collection_has_the_version_of_the_package() -> None:
