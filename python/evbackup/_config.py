@@ -18,6 +18,7 @@ import click
 from .errors import EvbackupError, InvalidArgument, MissingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 Defaults: TypeAlias = dict[str, Any]
@@ -113,8 +114,21 @@ def load(path: Path, group: click.Group) -> tuple[Defaults, dict[str, Defaults]]
         if isinstance(table, dict):
             if verb not in verbs:
                 raise _unknown(lines, verb, "", set(verbs))
-            of_verbs[verb].update(_table(lines, verb, table, verbs[verb]))
+            near = _table(lines, verb, table, verbs[verb])
+            of_verbs[verb] = {**_besides(of_verbs[verb], near, verbs[verb].values()), **near}
     return of_group, of_verbs
+
+
+def _besides(far: Defaults, near: Defaults, params: Iterable[click.Parameter]) -> Defaults:
+    """What is said for all verbs, without a place that a verb's own table says in the other way."""
+    one, other = _ways({str(param.name) for param in params})
+    gone = {
+        name
+        for said, unsaid in ((one, other), (other, one))
+        if near.keys() & set(said) and not near.keys() & set(unsaid)
+        for name in unsaid
+    }
+    return {name: value for name, value in far.items() if name not in gone}
 
 
 def _table(lines: Lines, verb: str, table: dict[str, Any], keys: dict[str, click.Parameter]) -> Defaults:
@@ -257,6 +271,11 @@ def _no_credential(name: str) -> InvalidArgument:
 PLACES = (("addr", "path", "paths", "dest"), ("home", "database"))
 
 
+def _ways(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The two ways for a verb with these parameters: where it writes, a node's home says where to, and segments are what is read."""
+    return PLACES if "dest" in names else ((*PLACES[0], "segments"), PLACES[1])
+
+
 def settle(ctx: click.Context) -> None:
     """Where a place is said twice in two ways, what was said nearer counts: the command line, the environment, the file."""
     order = (
@@ -269,8 +288,7 @@ def settle(ctx: click.Context) -> None:
         sources = (ctx.get_parameter_source(name) for name in names if ctx.params.get(name) not in {None, ()})
         return min((order.index(source) for source in sources if source in order), default=len(order))
 
-    # Where something is written, a node's home says where to, and segments are what is read.
-    ways = PLACES if "dest" in ctx.params else ((*PLACES[0], "segments"), PLACES[1])
+    ways = _ways(ctx.params)
     path, home = map(rank, ways)
     # --home and --database belong together: one of them may come from the file.
     if path == home or len(order) in {path, home}:

@@ -137,6 +137,23 @@ def test_what_is_wrong_is_refused_with_its_line(
 SECRET = "hunter2-hunter2-hunter2-hunter2!"
 
 
+def test_a_place_in_the_table_of_a_verb_stands_above_a_home_for_all(
+    command: Command, config: Callable[[str], Path], full: evbackup.Backup, tmp_path: Path
+) -> None:
+    """What is backed up by its home is proven by its segments."""
+    at_home, segments = 'home = "/nowhere"\ndatabase = "a"\n', f'["{full.path}"]'
+    path = config(f"{at_home}[verify]\nsegments = {segments}\n[digest]\npaths = {segments}\n")
+    assert command("--config", path, "verify")[0] == 0
+    assert command("--config", path, "digest")[0] == 0
+    assert command("--config", path, "backup", "-o", tmp_path / "x")[0] == 10
+    # The other way round.
+    path = config(f"paths = {segments}\n[digest]\n{at_home}")
+    assert command("--config", path, "digest")[0] == 10
+    # Where something is written, segments are no place of their own.
+    path = config(f"{at_home}[restore]\nsegments = {segments}\n")
+    assert command("--config", path, "restore")[0] == 10
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
