@@ -53,7 +53,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 datastore:
-  description: What it is. The fields are those of C(evbackup inspect --json); RV(datastore.chain.families) is there with O(count=true).
+  description: What it is. The fields are those of C(evbackup inspect --json).
+    In C(chain), C(families) is there with O(count=true).
   returned: always
   type: dict
 digest:
