@@ -5,7 +5,7 @@ use super::merge::Named;
 use super::sort::Sorter;
 use crate::base::progress::Progress;
 use crate::base::scratch::Scratch;
-use crate::entry::Source;
+use crate::entry::{Entry, Source};
 use crate::error::{Error, Kind, Result};
 use crate::format::{self, FileInput, Piece, Reader, Tally};
 use crate::repo::manifest::{Deletes, Manifest};
@@ -132,6 +132,13 @@ impl Segment {
         }
     }
 
+    /// Does its manifest say all that a reading needs? Whoever goes by it holds the bytes against its digest, and the entries against
+    /// its counts.
+    pub fn is_laid_out(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|manifest| manifest.bytes == self.bytes())
+            && self.layout().is_some()
+    }
+
     /// Its entries as sorted sources: as few as its runs allow when they are known, else one that sorts them.
     pub fn sorted(
         &self,
@@ -155,8 +162,12 @@ pub fn sorted(
     if let Some(layout) = layout {
         return Ok(lanes(layout)
             .into_iter()
-            .map(|lane| lane.into_iter().flat_map(|(_, pieces)| pieces).collect())
-            .map(|pieces| Named::new(name, Box::new(Reader::pieces(input.clone(), pieces)) as _))
+            .map(|lane| {
+                let entries = lane.iter().map(|(run, _)| run.entries).sum();
+                let pieces = lane.into_iter().flat_map(|(_, pieces)| pieces).collect();
+                let reader = Reader::pieces(input.clone(), pieces);
+                Named::new(name, Box::new(Counted { source: reader, passed: 0, entries }) as _)
+            })
             .collect());
     }
     let mut sorter = Sorter::new(scratch, memory, progress);
@@ -170,6 +181,30 @@ pub fn sorted(
         }
     }
     Ok(vec![Named::new(name, sorter.finish()? as Box<dyn Source>)])
+}
+
+/// Fails where a source has more entries than it should, or fewer.
+struct Counted<S> {
+    source: S,
+    passed: u64,
+    entries: u64,
+}
+
+impl<S: Source> Source for Counted<S> {
+    fn advance(&mut self) -> Result<bool> {
+        let more = self.source.advance()?;
+        self.passed += u64::from(more);
+        // More than there should be is told at once, fewer at the end.
+        if self.passed > self.entries || (!more && self.passed < self.entries) {
+            let (expected, found) = (self.entries, self.passed);
+            return Err(Error::damaged(format!("expected {expected} entries in its runs, found {found}")));
+        }
+        Ok(more)
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        self.source.entry()
+    }
 }
 
 /// Where the manifest says the runs lie. It is digested, and whoever reads by it watches the order.
@@ -249,5 +284,22 @@ mod tests {
     fn runs_that_touch_at_one_key_do_not_share_a_lane() {
         let layout = Layout { runs: vec![run(1, "a", "b"), run(2, "b", "c")], pieces: Vec::new() };
         assert_eq!(lanes(layout).len(), 2);
+    }
+
+    #[test]
+    fn a_reading_by_the_manifest_counts_the_entries() {
+        use crate::entry::{OwnedEntry, VecSource};
+        let entry = |key: u8| OwnedEntry { key: vec![key], version: 1, ..OwnedEntry::default() };
+        let read = |entries: u64| {
+            let source = VecSource::new(vec![entry(1), entry(2)]);
+            let mut counted = Counted { source, passed: 0, entries };
+            while counted.advance()? {}
+            Ok::<_, Error>(())
+        };
+        assert!(read(2).is_ok());
+        for (entries, found) in [(1, 2), (3, 2), (0, 1)] {
+            let expected = format!("expected {entries} entries in its runs, found {found}");
+            assert_eq!(read(entries).unwrap_err().what(), expected);
+        }
     }
 }

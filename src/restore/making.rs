@@ -87,14 +87,38 @@ impl Work<'_> {
         begin: impl FnOnce() -> Result<PartDir>,
         proven: impl FnOnce() -> Result<Vec<[u8; 32]>>,
     ) -> Result<Made> {
-        let (options, progress) = (self.options, self.progress);
-        progress.begin(Phase::Verifying, chain.bytes());
-        let findings = chain.check(Level::Full, false, progress)?;
+        if !chain.segments().iter().all(Segment::is_laid_out) {
+            self.check(chain)?;
+            return self.read_chain(chain, begin, proven);
+        }
+        // One reading is enough: what is wrong shows in the order, the counts or the digest before anything is put in place.
+        let made = self.read_chain(chain, begin, proven);
+        if made.as_ref().is_err_and(|error| error.kind() == Kind::Damaged) {
+            // And another one says where.
+            self.check(chain)?;
+        }
+        made
+    }
+
+    /// Reads every byte of the segments, and refuses what is wrong with them.
+    fn check(&mut self, chain: &mut Chain) -> Result<()> {
+        self.progress.begin(Phase::Verifying, chain.bytes());
+        let findings = chain.check(Level::Full, false, self.progress)?;
         refuse(&findings)?;
         let told = findings.iter().filter(|finding| finding.level > Severity::Info);
         self.notes.extend(told.map(|finding| finding.message.clone()));
         // Of a segment without a manifest only its bytes tell.
         *self.facts = Facts::of_chain(chain);
+        Ok(())
+    }
+
+    fn read_chain(
+        &mut self,
+        chain: &Chain,
+        begin: impl FnOnce() -> Result<PartDir>,
+        proven: impl FnOnce() -> Result<Vec<[u8; 32]>>,
+    ) -> Result<Made> {
+        let (options, progress) = (self.options, self.progress);
         let scratch = Scratch::new(target::parent(&options.dest));
         let open = || chain.source(&scratch, options.share(), progress);
         let stock = stock_of_chain(chain, &open, self.wish);

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import hashlib
 import json
 import os
 import pickle
@@ -42,6 +43,28 @@ def test_a_plan_writes_nothing(full: Backup, tmp_path: Path) -> None:
     assert plan.dry_run
     assert plan.entries == full.entries
     assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("engine", ["badger", "rocksdb"])
+def test_a_manifest_that_does_not_tell_of_all_entries_is_refused(
+    full: Backup, tmp_path: Path, engine: Literal["badger", "rocksdb"]
+) -> None:
+    """A reading by the manifest goes where it says that the runs lie; its digest is right all the same."""
+    assert full.path is not None
+    text = json.loads(Path(f"{full.path}.json").read_text())
+    cut = max(text["pieces"], key=lambda piece: piece["bytes"])
+    assert cut["bytes"] > 1000
+    half = (tmp_path / "half.badger", tmp_path / "half.badger.json")
+    half[0].write_bytes(full.path.read_bytes())
+    text["pieces"].remove(cut)
+    del text["manifest_sha256"]
+    # The digest covers every byte before its own line.
+    told = json.dumps(text, indent=2).removesuffix("\n}") + ",\n"
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    half[1].write_text(f'{told}  "manifest_sha256": "{digest}"\n}}\n')
+    with pytest.raises(evbackup.DamagedError, match="entries in its runs"):
+        evbackup.restore(half[0], tmp_path / "made", engine=engine)
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_gap_is_refused(chain: list[Backup], tmp_path: Path) -> None:
