@@ -10,6 +10,7 @@ benchmarks are not tests.
 """
 
 import argparse
+import compileall
 import functools
 import os
 import platform
@@ -72,6 +73,8 @@ def build_evnode(folder: Path) -> Path | None:
 
 
 def main() -> None:
+    # As where it is installed: else each start would pay for it where bytecode is not kept.
+    compileall.compile_dir(ROOT / "python" / "evbackup", quiet=2)
     parser = argparse.ArgumentParser(description="Measures evbackup against its bars.")
     parser.add_argument("--quick", action="store_true", help="small data, one round: does it run at all?")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this part; may be repeated")
