@@ -11,6 +11,7 @@ pub use crate::flow::table::{Batch, Name as Table, Reading};
 use crate::flow::work;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -34,9 +35,40 @@ enum Holder {
     /// A store stands still while it is open.
     Store(Arc<dyn Datastore>),
     /// A directory is read at one state, which a thread holds.
-    Directory(mpsc::Sender<Question>, PathBuf),
+    Directory(Arc<Asked>, PathBuf),
     /// Segments do not change.
     Segments(Arc<Segments>),
+}
+
+/// The thread that holds a directory, and the way to ask it. When nobody can ask any more the directory is let go before we go on: whoever
+/// closes it may restore into it at once.
+struct Asked {
+    sender: Option<mpsc::Sender<Question>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Asked {
+    fn new(datastore: Box<dyn Datastore>) -> std::io::Result<Self> {
+        let (sender, questions) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("evbackup-open".into())
+            .spawn(move || answer(&*datastore, &questions))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
+    }
+
+    fn send(&self, question: Question, path: &Path) -> Result<()> {
+        let sent = self.sender.as_ref().is_some_and(|sender| sender.send(question).is_ok());
+        if sent { Ok(()) } else { Err(died(path)) }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.sender.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// A stretch of entries, and whether more follow.
@@ -64,12 +96,9 @@ pub async fn open(path: PathBuf, reading: ReadOptions) -> Result<Opened> {
     work::blocking(Progress::new(), move |_| {
         let datastore = datastore::open(&path, &reading)?;
         let holder = if datastore.reuses_versions() {
-            let (sender, questions) = mpsc::channel();
-            std::thread::Builder::new()
-                .name("evbackup-open".into())
-                .spawn(move || answer(&*datastore, &questions))
+            let asked = Asked::new(datastore)
                 .map_err(|error| Error::from_io(error, "start a thread for it", &path))?;
-            Holder::Directory(sender, path.clone())
+            Holder::Directory(Arc::new(asked), path.clone())
         } else {
             Holder::Store(Arc::from(datastore))
         };
@@ -130,8 +159,8 @@ impl Opened {
                 let datastore = Arc::clone(datastore);
                 work::blocking(Progress::new(), move |_| find(&*datastore.snapshot()?, &key, at)).await
             }
-            Holder::Directory(sender, _) => {
-                self.ask(sender, |reply, progress| Question::Get { key, at, reply, progress }).await
+            Holder::Directory(asked, _) => {
+                self.ask(asked, |reply, progress| Question::Get { key, at, reply, progress }).await
             }
             Holder::Segments(segments) => {
                 if at.is_some() {
@@ -162,8 +191,8 @@ impl Opened {
                 })
                 .await
             }
-            Holder::Directory(sender, _) => {
-                self.ask(sender, |reply, progress| Question::Page { place, reply, progress }).await
+            Holder::Directory(asked, _) => {
+                self.ask(asked, |reply, progress| Question::Page { place, reply, progress }).await
             }
             Holder::Segments(_) => Err(no_such("single keys and blocks", "a prefix", &self.path)),
         }
@@ -216,9 +245,7 @@ impl Opened {
                     Err(error) => look(Err(error), &progress),
                 })
             }
-            Holder::Directory(sender, _) => {
-                sender.send(Question::Look { look, progress }).map_err(|_| died(&self.path))
-            }
+            Holder::Directory(asked, _) => asked.send(Question::Look { look, progress }, &self.path),
             Holder::Segments(_) => Err(no_such("single keys and blocks", "every key", &self.path)),
         }
     }
@@ -230,13 +257,13 @@ impl Opened {
 
     async fn ask<T>(
         &self,
-        sender: &mpsc::Sender<Question>,
+        asked: &Asked,
         question: impl FnOnce(oneshot::Sender<Result<T>>, Progress) -> Question,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let progress = Progress::new();
         let guard = progress.cancel_on_drop();
-        sender.send(question(reply, progress)).map_err(|_| died(&self.path))?;
+        asked.send(question(reply, progress), &self.path)?;
         let answer = answer.await;
         guard.disarm();
         answer.unwrap_or_else(|_| Err(died(&self.path)))
@@ -259,11 +286,11 @@ impl Values for Holder {
         match self {
             Holder::Store(datastore) => node::read(&**datastore, keys, enough, progress),
             Holder::Segments(segments) => segments.values(keys, enough, progress),
-            Holder::Directory(sender, path) => {
+            Holder::Directory(asked, path) => {
                 let (reply, answer) = oneshot::channel();
                 let question =
                     Question::Values { keys: keys.to_vec(), enough, reply, progress: progress.clone() };
-                sender.send(question).map_err(|_| died(path))?;
+                asked.send(question, path)?;
                 answer.blocking_recv().unwrap_or_else(|_| Err(died(path)))
             }
         }

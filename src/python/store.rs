@@ -193,8 +193,9 @@ impl Opened {
     }
 
     /// Lets go of the files, once what is being read is read.
-    fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn close(&self, py: Python<'_>) {
+        let opened = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(opened));
     }
 }
 

@@ -162,7 +162,7 @@ def test_the_snippets_of_the_guide_run(tmp_path: Path) -> None:
     # What is at the address now does not fit the chain, so that a new one begins.
     with evbackup.serve(tmp_path / "foreign", address):
         assert run(rescued) == (1, 1)
-    kinds = sorted(evbackup.inspect(path).kind for path in (folder / "first").glob("*.badger"))
+    kinds = sorted(str(evbackup.inspect(path).as_dict()["kind"]) for path in (folder / "first").glob("*.badger"))
     assert kinds == ["full", "full", "inc"]
 
 

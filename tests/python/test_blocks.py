@@ -1,7 +1,9 @@
 """Blocks, states and metadata for people: of stores, Badger directories, segments and chains of segments."""
 
 import asyncio
+import fcntl
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -40,6 +42,26 @@ def opened(
     }
     with openers[request.param]() as datastore:
         yield datastore
+
+
+@pytest.mark.parametrize("how", ["block", "chain_id", "get", "prefix", "table"])
+def test_a_directory_that_was_closed_is_free_at_once(badger: Path, how: str) -> None:
+    """Whoever looked at it may restore into it: Badger's lock is on the directory itself."""
+    ask: dict[str, Callable[[evbackup.Datastore], object]] = {
+        "block": lambda datastore: datastore.block(1),
+        "chain_id": lambda datastore: datastore.chain_id,
+        "get": lambda datastore: datastore.get("/0/t"),
+        "prefix": lambda datastore: next(datastore.prefix("/0/h/")),
+        "table": lambda datastore: datastore.table("blocks").__arrow_c_stream__(),
+    }
+    for _ in range(50):
+        with evbackup.open(badger, offline=True) as datastore:
+            ask[how](datastore)
+        place = os.open(badger, os.O_RDONLY)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(place)
 
 
 def test_blocks_are_linked_and_found_by_height_and_by_both_hashes(opened: evbackup.Datastore) -> None:

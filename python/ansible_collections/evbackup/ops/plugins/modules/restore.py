@@ -159,13 +159,11 @@ datastore:
 
 import json
 import os
-import time
 import uuid
 
 from ansible_collections.evbackup.ops.plugins.module_utils import common
 
 CUT = ("role", "drop_queue", "requeue", "force")
-PATIENCE = 1.0
 
 
 def main():
@@ -211,7 +209,7 @@ def run(module, params, dest):
     for name in ("overwrite", "keep_replaced", "owner"):
         options[name] = params[name]
     options["dry_run"] = module.check_mode
-    made = restore(paths, dest, **options)
+    made = common.evbackup.restore(paths, dest, **options)
     result = dict(changed=True, restored=made.as_dict())
     if module._diff:
         plan = made.as_dict()
@@ -225,18 +223,6 @@ def run(module, params, dest):
             after=json.dumps(plan, indent=2, sort_keys=True) + "\n",
         )
     module.exit_json(**result)
-
-
-def restore(paths, dest, **options):
-    """The library's restore, where what was looked at just now may be let go of a moment later."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return common.evbackup.restore(paths, dest, **options)
-        except common.evbackup.LockedError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
 
 
 def making(params):
