@@ -1,4 +1,4 @@
-//go:build e
+//go:build c1 || e
 
 package main
 

@@ -5,9 +5,7 @@ package main
 // ev-node v1.0.0-beta.8 and v1.0.0-beta.9, whose packages fit together in the same way.
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"os"
 	"time"
@@ -21,9 +19,6 @@ import (
 	"github.com/evstack/ev-node/pkg/signer"
 	"github.com/evstack/ev-node/pkg/signer/noop"
 	"github.com/evstack/ev-node/pkg/store"
-	ds "github.com/ipfs/go-datastore"
-	ktds "github.com/ipfs/go-datastore/keytransform"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/rs/zerolog"
 )
 
@@ -59,12 +54,6 @@ func (q queue) VerifyBatch(context.Context, sequencer.VerifyBatchRequest) (*sequ
 	return &sequencer.VerifyBatchResponse{Status: true}, nil
 }
 
-func keyOf(word string) (crypto.PrivKey, error) {
-	from := seed(word)
-	private, _, err := crypto.GenerateEd25519Key(bytes.NewReader(from[:]))
-	return private, err
-}
-
 type published struct {
 	chain genesis.Genesis
 	sign  signer.Signer
@@ -92,34 +81,6 @@ func newGeneration(j job) (*published, error) {
 }
 
 func (p *published) stop() { p.da.StopHeightTicker() }
-
-func (p *published) proposer() string { return hex.EncodeToString(p.chain.ProposerAddress) }
-
-func (p *published) read(ctx context.Context, home string) ([]block, error) {
-	kv, err := store.NewDefaultKVStore(home, "data", database)
-	if err != nil {
-		return nil, err
-	}
-	defer kv.Close()
-	blocks := store.New(ktds.Wrap(kv, ktds.PrefixTransform{Prefix: ds.NewKey("0")}))
-	tip, err := blocks.Height(ctx)
-	if err != nil {
-		return nil, err
-	}
-	made := make([]block, 0, tip)
-	for height := uint64(1); height <= tip; height++ {
-		header, data, err := blocks.GetBlockData(ctx, height)
-		if err != nil {
-			return nil, err
-		}
-		made = append(made, block{
-			Height: height, Time: header.BaseHeader.Time, Txs: len(data.Txs),
-			HeaderHash: hex.EncodeToString(header.Hash()), AppHash: hex.EncodeToString(header.AppHash),
-			Commitment: hex.EncodeToString(data.DACommitment()), DataHash: hex.EncodeToString(data.Hash()),
-		})
-	}
-	return made, nil
-}
 
 func (p *published) wire(ctx context.Context, j job, home string, sequences bool) (wired, error) {
 	conf := config.DefaultConfig()

@@ -1,13 +1,11 @@
-//go:build c1
+//go:build c1 || e || f
 
 package main
 
-// ev-node v1.0.0-rc.1.
+// ev-node v1.0.0-rc.1, v1.1.4 and v1.2.2. What execution returns and what a node has of its peers differ: execute_*.go, peers_*.go.
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"os"
 	"time"
@@ -17,15 +15,11 @@ import (
 	"github.com/evstack/ev-node/node"
 	"github.com/evstack/ev-node/pkg/config"
 	"github.com/evstack/ev-node/pkg/genesis"
-	"github.com/evstack/ev-node/pkg/p2p/key"
 	"github.com/evstack/ev-node/pkg/sequencers/single"
 	"github.com/evstack/ev-node/pkg/signer"
 	"github.com/evstack/ev-node/pkg/signer/noop"
 	"github.com/evstack/ev-node/pkg/store"
 	"github.com/evstack/ev-node/test/testda"
-	ds "github.com/ipfs/go-datastore"
-	ktds "github.com/ipfs/go-datastore/keytransform"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/rs/zerolog"
 )
 
@@ -45,16 +39,6 @@ func (e layer) GetExecutionInfo(context.Context) (execution.ExecutionInfo, error
 
 func (e layer) FilterTxs(_ context.Context, txs [][]byte, _, _ uint64, _ bool) ([]execution.FilterStatus, error) {
 	return make([]execution.FilterStatus, len(txs)), nil // FilterOK
-}
-
-func (e layer) ExecuteTxs(_ context.Context, txs [][]byte, height uint64, _ time.Time, _ []byte) ([]byte, error) {
-	return e.execute(txs, height), nil
-}
-
-func keyOf(word string) (crypto.PrivKey, error) {
-	from := seed(word)
-	private, _, err := crypto.GenerateEd25519Key(bytes.NewReader(from[:]))
-	return private, err
 }
 
 type published struct {
@@ -86,34 +70,6 @@ func newGeneration(j job) (*published, error) {
 
 func (p *published) stop() { p.end() }
 
-func (p *published) proposer() string { return hex.EncodeToString(p.chain.ProposerAddress) }
-
-func (p *published) read(ctx context.Context, home string) ([]block, error) {
-	kv, err := store.NewDefaultKVStore(home, "data", database)
-	if err != nil {
-		return nil, err
-	}
-	defer kv.Close()
-	blocks := store.New(ktds.Wrap(kv, ktds.PrefixTransform{Prefix: ds.NewKey("0")}))
-	tip, err := blocks.Height(ctx)
-	if err != nil {
-		return nil, err
-	}
-	made := make([]block, 0, tip)
-	for height := uint64(1); height <= tip; height++ {
-		header, data, err := blocks.GetBlockData(ctx, height)
-		if err != nil {
-			return nil, err
-		}
-		made = append(made, block{
-			Height: height, Time: header.BaseHeader.Time, Txs: len(data.Txs),
-			HeaderHash: hex.EncodeToString(header.Hash()), AppHash: hex.EncodeToString(header.AppHash),
-			Commitment: hex.EncodeToString(data.DACommitment()), DataHash: hex.EncodeToString(data.Hash()),
-		})
-	}
-	return made, nil
-}
-
 func (p *published) wire(ctx context.Context, j job, home string, sequences bool) (wired, error) {
 	conf := config.DefaultConfig()
 	conf.RootDir, conf.DBPath = home, "data"
@@ -134,7 +90,10 @@ func (p *published) wire(ctx context.Context, j job, home string, sequences bool
 		return wired{}, err
 	}
 	logger := zerolog.New(os.Stderr).Level(zerolog.ErrorLevel)
-	nodeKey := &key.NodeKey{PrivKey: private, PubKey: private.GetPublic()}
+	peers, err := peersOf(conf, private, kv, logger)
+	if err != nil {
+		return wired{}, err
+	}
 	l := newLedger()
 	var sign signer.Signer
 	var queue sequencer.Sequencer
@@ -146,7 +105,7 @@ func (p *published) wire(ctx context.Context, j job, home string, sequences bool
 	}
 	metrics := node.DefaultMetricsProvider(conf.Instrumentation)
 	made, err := node.NewNode(
-		conf, layer{l}, queue, p.da, sign, nodeKey, p.chain, kv, metrics, logger, node.NodeOptions{},
+		conf, layer{l}, queue, p.da, sign, peers, p.chain, kv, metrics, logger, node.NodeOptions{},
 	)
 	if err != nil {
 		return wired{}, err
