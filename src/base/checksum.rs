@@ -61,8 +61,13 @@ impl Sha256 {
 
     /// The digest of what it has taken, as 64 lower-case hex digits.
     pub fn hex(&self) -> String {
-        data_encoding::HEXLOWER.encode(&self.bytes())
+        hex(&self.bytes())
     }
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
 }
 
 /// SHA-256 of `bytes`.

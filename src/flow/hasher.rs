@@ -1,6 +1,7 @@
 //! SHA-256 on a thread of its own: it is the slowest thing that happens to a byte, and the other core is there.
 
 use crate::base::checksum::Sha256;
+pub use crate::base::checksum::hex;
 use crate::error::{Error, Result};
 use crate::format::{FileInput, Input as _};
 use bytes::Bytes;
@@ -64,11 +65,6 @@ fn run(waiting: &Receiver<Message>) -> String {
 
 fn gone() -> Error {
     Error::io("the digesting thread has ended")
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
 }
 
 /// The digest of what is left of `input`, as hex; `check` is asked between its steps whether to go on.

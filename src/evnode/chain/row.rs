@@ -1,6 +1,7 @@
 //! What is kept of each record until its neighbours are there.
 
 use super::spool::Row;
+pub(super) use crate::base::checksum::hex;
 use crate::base::checksum::sha256;
 use crate::evnode::hash::Hash;
 use std::collections::HashMap;
@@ -69,11 +70,6 @@ impl Print {
     pub(super) fn length(&self) -> u32 {
         self.length
     }
-}
-
-/// Lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
 }
 
 /// Which name of [`Names`].

@@ -111,8 +111,7 @@ pub(super) struct Lanes<R> {
     kind: PhantomData<R>,
 }
 
-/// Rows between two bounds.
-/// Few enough that a bucket's headers stay in a core's cache while its entries, in no order, look for them.
+/// Rows between two bounds: few enough that a bucket's headers stay in a core's cache while its entries, in no order, look for them.
 const STRIDE: u64 = 1 << 12;
 /// Buckets at most: more rows make them larger, so that what is held in memory has an end.
 const MAX_BUCKETS: usize = 4096;

@@ -17,6 +17,7 @@ mod keys;
 
 pub use findings::{Row as FindingRow, findings};
 
+use crate::base::checksum::hex;
 use crate::base::progress::Progress;
 use crate::entry::Snapshot;
 use crate::error::{Error, Result};
@@ -175,8 +176,4 @@ fn time(unit: TimeUnit) -> DataType {
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
     RecordBatch::try_new(schema, columns)
         .map_err(|error| Error::io(format!("cannot make a batch of rows: {error}")).caused_by(error))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
 }
