@@ -321,9 +321,10 @@ impl Checker {
         let outcome = std::mem::replace(&mut self.crew, Crew::new(1)).finish()?;
         self.options.check()?;
         let (chain, foreign) = self.chain_name();
-        let initial_height = self.options.genesis.as_ref().map(|genesis| genesis.initial_height);
-        let initial_height =
-            initial_height.or(self.initial.map(|(_, initial)| initial)).filter(|initial| *initial > 0);
+        let said = self.options.genesis.as_ref().map(|genesis| genesis.initial_height);
+        let said = said.filter(|initial| *initial > 0);
+        let stated = self.initial.map(|(_, initial)| initial).filter(|initial| *initial > 0);
+        let initial_height = stated.or(said);
         let tip = self.metadata.tip;
         let torn_above = match self.options.head {
             Head::Exact => None,
@@ -333,6 +334,12 @@ impl Checker {
         let mut findings = Findings::new(torn_above);
         if let Some(finding) = foreign {
             findings.add(finding);
+        }
+        if let (Some(said), Some(stated)) = (said, stated)
+            && said != stated
+        {
+            let expected = format!("the initial height {said}, as the genesis has it");
+            findings.add(Finding::error(Rule::Genesis, expected, format!("{stated} in the states")));
         }
         let top = tip.or(self.headers.top()).or(self.data.top()).or(self.signatures.top());
         let pruned = self.metadata.marks.get(&Mark::PrunedBlocks).copied();

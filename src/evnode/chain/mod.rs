@@ -17,7 +17,7 @@
 //! | 8    | time does not go back; the first block has the time of the genesis                                                   |
 //! | 9    | the signature is that in the header, not empty, and true                                                             |
 //! | 10   | the signer's address is that of the key and the proposer's                                                           |
-//! | 11   | the proposer is the one that the state before expects, else that of the genesis                                      |
+//! | 11   | the proposer of the first block is the genesis', of others the one that the state before expects, else the genesis'  |
 //! | 12   | the state is there and has the block's height, time and chain id                                                     |
 //! | 13   | the state has the hash of the header                                                                                 |
 //! | 14   | the header has the app hash of the state before                                                                      |

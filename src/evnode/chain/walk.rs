@@ -7,10 +7,11 @@ use super::crew::Outcome;
 use super::finding::{Finding, Findings, Level, Rule};
 use super::intake::Checker;
 use super::metadata::from_error;
-use super::options::Begins;
+use super::options::{Begins, ExecutionLayer};
 use super::row::{BROKEN, DataRow, HeaderRow, IncludedRow, Name, SignatureRow, StateRow, hex};
 use super::spool::Reader;
 use crate::error::Result;
+use crate::evnode::hash::Hash;
 use crate::evnode::key::{Family, Key, Mark, Part};
 use crate::evnode::record::Timestamp;
 use std::collections::BTreeSet;
@@ -45,6 +46,9 @@ pub(super) struct Walk<'a> {
     /// One broken link is forgiven.
     forgiven: bool,
     unverifiable: Option<(u64, u64)>,
+    /// What is still to be seen of what the caller knows: the trusted block, and the execution layer's.
+    trusted: Option<(u64, Hash)>,
+    layer: Option<ExecutionLayer>,
 }
 
 /// Everything of one height.
@@ -153,6 +157,8 @@ impl<'a> Walk<'a> {
             whole: true,
             forgiven: !checker.options.was_based,
             unverifiable: None,
+            trusted: checker.options.trusted,
+            layer: checker.options.execution_layer,
             checker,
         }
     }
@@ -171,6 +177,7 @@ impl<'a> Walk<'a> {
                 self.checker.options.check()?;
             }
             self.check_readable(&rows, findings);
+            self.check_beginning(&rows, findings);
             if self.top.is_none_or(|top| height > top) {
                 if let Some(top) = self.top {
                     self.gap(next, top, findings);
@@ -277,7 +284,9 @@ impl<'a> Walk<'a> {
                 missing(what, &key, (height, height), findings);
             }
         }
-        let state_missing = rows.state.is_none() && height >= self.states_from && self.has_states(height);
+        // Pruning leaves the newest one, whatever its mark says.
+        let expected = height >= self.states_from || height == self.last;
+        let state_missing = rows.state.is_none() && expected && self.has_states(height);
         if state_missing {
             let level = if height == self.last { Level::Error } else { Level::Warning };
             let finding = Finding::new(level, Rule::State, "a state", "none").at(height);
@@ -350,16 +359,22 @@ impl<'a> Walk<'a> {
         }
         findings.count(Rule::Signature, Level::Error, self.outcome.more);
         let top = self.top.unwrap_or_default();
-        let range = if self.top.is_some() { format!("{} to {top}", self.base) } else { "none".to_owned() };
-        let outside = |height: u64| self.top.is_none() || height < self.base || height > top;
-        let options = &self.checker.options;
-        if let Some((height, hash)) = options.trusted.filter(|(height, _)| outside(*height)) {
+        let found = |height: u64| {
+            if self.top.is_none() {
+                "blocks none".to_owned()
+            } else if height < self.base || height > top {
+                format!("blocks {} to {top}", self.base)
+            } else {
+                "no header that can be read".to_owned()
+            }
+        };
+        if let Some((height, hash)) = self.trusted {
             let expected = format!("block {height} with hash {}", hex(&hash));
-            findings.add_whole(Finding::error(Rule::Trusted, expected, format!("blocks {range}")).at(height));
+            findings.add_whole(Finding::error(Rule::Trusted, expected, found(height)).at(height));
         }
-        if let Some(layer) = options.execution_layer.filter(|layer| outside(layer.height)) {
+        if let Some(layer) = self.layer {
             let expected = format!("block {} of the execution layer", layer.height);
-            let finding = Finding::error(Rule::ExecutionLayer, expected, format!("blocks {range}"));
+            let finding = Finding::error(Rule::ExecutionLayer, expected, found(layer.height));
             findings.add_whole(finding.at(layer.height));
         }
     }

@@ -34,6 +34,32 @@ fn above_the_announced_height_a_stream_may_be_torn() {
 }
 
 #[test]
+fn what_the_caller_knows_is_held_against_torn_blocks_too() {
+    let torn = || {
+        let mut sample = torn();
+        sample.put(TIP.to_vec(), 30u64.to_le_bytes().to_vec());
+        sample
+    };
+    let trusted = Options { trusted: Some((29, [7; 32])), ..with(Head::Announced(28)) };
+    let report = check(&torn(), trusted);
+    assert_eq!(brief(&report), [(Level::Error, 0, Some(29))]);
+    let layer = |height, timestamp, state_root| {
+        let layer = ExecutionLayer { height, timestamp, state_root };
+        Options { execution_layer: Some(layer), ..with(Head::Announced(28)) }
+    };
+    for (height, timestamp, root) in [(29, Some(1), None), (30, None, Some([7; 32]))] {
+        let report = check(&torn(), layer(height, timestamp, root));
+        assert_eq!(brief(&report), [(Level::Error, 20, Some(height))]);
+        assert_eq!(report.torn, Some((29, 30)));
+    }
+    let mut sample = torn();
+    sample.remove(b"/0/h/30");
+    sample.put(b"/0/c/30".to_vec(), vec![7; 64]);
+    let report = check(&sample, Options { trusted: Some((30, [7; 32])), ..with(Head::Announced(28)) });
+    assert_eq!(brief(&report), [(Level::Error, 0, Some(30))]);
+}
+
+#[test]
 fn what_is_missing_below_the_announced_height_is_damage() {
     let mut sample = torn();
     sample.remove(b"/0/d/20").unwrap();

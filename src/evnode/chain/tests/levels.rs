@@ -4,7 +4,7 @@ use super::*;
 use crate::evnode::generation::Generation;
 use crate::evnode::hash;
 use crate::evnode::key::{Mark, PRUNED_BLOCKS};
-use crate::evnode::record::{SignedHeader, Timestamp};
+use crate::evnode::record::{SignedHeader, State, Timestamp};
 use crate::evnode::sample::{GENESIS_TIME, Proposer, Stage};
 
 fn genesis(sample: &Sample) -> Genesis {
@@ -233,8 +233,74 @@ fn old_chains_have_their_exceptions() {
     let mut other = genesis(&first);
     other.proposer_address = vec![1];
     let report = check(&first, Options { genesis: Some(other), ..defaults() });
-    // Block 1 is made by whom the state before names.
-    assert_eq!(report.count(Rule::Proposer, Level::Error), 29);
+    assert_eq!(report.count(Rule::Proposer, Level::Error), 30);
+    assert_eq!(report.count(Rule::Genesis, Level::Error), 1);
+}
+
+#[test]
+fn a_chain_that_another_proposer_began_is_not_the_genesis_s() {
+    let named = |sample: &Sample, address: &[u8]| {
+        let genesis = Genesis { proposer_address: address.to_vec(), ..genesis(sample) };
+        Options { genesis: Some(genesis), ..defaults() }
+    };
+    let sample = Sample::with_blocks(30);
+    let report = check(&sample, named(&sample, &[7; 32]));
+    assert_eq!(brief(&report), [(Level::Error, 0, Some(0)), (Level::Error, 11, Some(1))]);
+    assert!(report.findings[0].message().starts_with("expected the proposer 0707"), "{:?}", report.findings);
+    // A state that names nobody hides nothing.
+    let mut silent = sample.clone();
+    let state = State::decode(sample.value(b"/0/s/0").unwrap()).unwrap();
+    let mut value = Vec::new();
+    State { next_proposer_address: &[], ..state }.encode(&mut value);
+    silent.put(b"/0/s/0".to_vec(), value);
+    breaks(&silent, named(&sample, &[7; 32]), 11, 1, "/0/h/1");
+    clean(&silent, named(&sample, &sample.proposer().address()));
+    // Later ones may be named by the app.
+    let other = Proposer::new(b"other");
+    let mut rotated = Sample::new(1);
+    rotated.extend(30, |stage, draft| {
+        if stage == Stage::State && draft.height == 11 {
+            draft.next_proposer = other.address().to_vec();
+        }
+        if stage == Stage::Made && draft.height >= 12 {
+            draft.signer = Some(other);
+            draft.signer_key = other.public_key();
+            draft.signer_address = other.address().to_vec();
+        }
+    });
+    clean(&rotated, named(&rotated, &rotated.proposer().address()));
+    // Of a pruned chain the first block is gone: what is left of its beginning is the state before it.
+    let mut pruned = sample.clone();
+    pruned.prune(11);
+    breaks(&pruned, named(&sample, &[7; 32]), 0, 0, "/0/s/0");
+    pruned.remove(b"/0/s/0");
+    clean(&pruned, named(&sample, &[7; 32]));
+}
+
+#[test]
+fn a_genesis_that_begins_elsewhere_is_told_and_hides_no_block() {
+    let sample = Sample::with_blocks(30);
+    let genesis = Genesis { initial_height: 7, ..genesis(&sample) };
+    let options = Options { genesis: Some(genesis), ..defaults() };
+    let finding = breaks(&sample, options.clone(), 0, None, "");
+    assert_eq!(
+        finding.message(),
+        "expected the initial height 7, as the genesis has it, found 1 in the states"
+    );
+    let mut gone = sample;
+    gone.remove(b"/0/d/3");
+    let report = check(&gone, options);
+    assert_eq!(brief(&report), [(Level::Error, 0, None), (Level::Error, 1, Some(3))]);
+    assert_eq!((report.base, report.initial_height), (Some(1), Some(1)));
+}
+
+#[test]
+fn a_pruning_mark_at_the_tip_does_not_hide_that_its_state_is_missing() {
+    let mut sample = Sample::with_blocks(30);
+    sample.mark(Mark::PrunedStates, 30);
+    clean(&sample, defaults());
+    sample.remove(b"/0/s/30");
+    breaks(&sample, defaults(), 12, 30, "/0/s/30");
 }
 
 #[test]
@@ -347,6 +413,20 @@ fn a_trusted_hash_proves_or_refutes() {
     clean(&sample, trusted(12, hash));
     breaks(&sample, trusted(13, hash), 0, 13, "/0/h/13");
     breaks(&sample, trusted(31, hash), 0, 31, "");
+    // A block of which nothing can be read proves nothing.
+    for value in [None, Some(b"\xff".to_vec())] {
+        let mut sample = Sample::with_blocks(30);
+        match value {
+            None => drop(sample.remove(b"/0/h/12")),
+            Some(value) => sample.put(b"/0/h/12".to_vec(), value),
+        }
+        let report = check(&sample, trusted(12, hash));
+        let told = |one: &Finding| one.rule == Rule::Trusted && one.height == Some(12);
+        assert_eq!(report.findings.iter().filter(|one| told(one)).count(), 1, "{:?}", report.findings);
+        let layer = ExecutionLayer { height: 12, timestamp: Some(1), state_root: None };
+        let report = check(&sample, Options { execution_layer: Some(layer), ..defaults() });
+        assert_eq!(report.count(Rule::ExecutionLayer, Level::Error), 1, "{:?}", report.findings);
+    }
 }
 
 #[test]

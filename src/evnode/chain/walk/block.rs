@@ -136,10 +136,13 @@ impl Walk<'_> {
         let state = before.readable_state();
         let named = state.map(|state| state.next_proposer).filter(|name| *name != 0);
         let last = || before.readable_header().map(|last| last.proposer);
+        let begins = self.initial == Some(header.height);
         let (expected, known) = match (named, self.genesis_proposer) {
+            // Whatever the state before says: a node has it from the genesis.
+            (_, Some(genesis)) if begins => (genesis, true),
             (Some(name), _) => (name, true),
             // Without the state nobody knows whether it named another one.
-            (None, Some(genesis)) => (genesis, state.is_some() || self.initial == Some(header.height)),
+            (None, Some(genesis)) => (genesis, state.is_some()),
             (None, None) => match last() {
                 Some(last) => (last, false),
                 None => return,
@@ -150,6 +153,21 @@ impl Walk<'_> {
             let mut finding = header_finding(header, Rule::Proposer, expected, self.address(header.proposer));
             finding.level = level(known);
             findings.add(finding);
+        }
+    }
+
+    /// The state before the first block has its proposer from the genesis.
+    pub(super) fn check_beginning(&self, rows: &Rows, findings: &mut Findings) {
+        if self.initial.and_then(|initial| initial.checked_sub(1)) != Some(rows.height) {
+            return;
+        }
+        let named = rows.readable_state().map(|state| state.next_proposer).filter(|name| *name != 0);
+        if let (Some(found), Some(genesis)) = (named, self.genesis_proposer)
+            && !Names::same(found, genesis)
+        {
+            let expected = format!("the proposer {}, as the genesis has it", self.address(genesis));
+            let finding = Finding::error(Rule::Genesis, expected, self.address(found)).at(rows.height);
+            findings.add(finding.of(Key::State(rows.height).to_bytes()));
         }
     }
 
@@ -198,29 +216,28 @@ impl Walk<'_> {
     }
 
     /// Rule 20, and the hash that the operator trusts.
-    fn check_given(&self, header: &HeaderRow, state: Option<&StateRow>, findings: &mut Findings) {
+    fn check_given(&mut self, header: &HeaderRow, state: Option<&StateRow>, findings: &mut Findings) {
         let height = header.height;
-        let options = &self.checker.options;
-        if let Some((_, hash)) =
-            options.trusted.filter(|(trusted, hash)| *trusted == height && *hash != header.hash)
+        if let Some((_, hash)) = self.trusted.take_if(|(trusted, _)| *trusted == height)
+            && hash != header.hash
         {
             let expected = format!("hash {}", hex(&hash));
-            findings.add(header_finding(header, Rule::Trusted, expected, hex(&header.hash)));
+            findings.add_whole(header_finding(header, Rule::Trusted, expected, hex(&header.hash)));
         }
-        let Some(layer) = options.execution_layer.filter(|layer| layer.height == height) else {
+        let Some(layer) = self.layer.take_if(|layer| layer.height == height) else {
             return;
         };
         let seconds = header.time / 1_000_000_000;
         if let Some(timestamp) = layer.timestamp.filter(|timestamp| *timestamp != seconds) {
             let expected = format!("the execution layer's time, {timestamp} s");
-            findings.add(header_finding(header, Rule::ExecutionLayer, expected, seconds.to_string()));
+            findings.add_whole(header_finding(header, Rule::ExecutionLayer, expected, seconds.to_string()));
         }
         if let Some(root) = layer.state_root {
             let found = state.map_or_else(|| "no state".to_owned(), |state| state.app_hash.text());
             if state.is_none_or(|state| state.app_hash != Short::new(&root)) {
                 let expected = format!("the execution layer's state root, {}", hex(&root));
                 let finding = Finding::error(Rule::ExecutionLayer, expected, found).at(height);
-                findings.add(finding.of(Key::State(height).to_bytes()));
+                findings.add_whole(finding.of(Key::State(height).to_bytes()));
             }
         }
     }
