@@ -142,7 +142,7 @@ fn of_datastore(path: &Path, options: &Options, progress: &Progress) -> Result<F
     keys.sort_unstable();
     keys.dedup();
     let snapshot = datastore.snapshot_for(&Need::keys(keys.clone()), progress)?;
-    let mut survey = new_survey(options);
+    let mut survey = new_survey(options).of_some();
     for key in &keys {
         let found = snapshot.get(key)?.filter(|entry| !entry.as_entry().is_delete());
         if let Some(entry) = found {

@@ -144,6 +144,7 @@ def backup(
 @click.option("--force", is_flag=True, help="Cut below what is public on DA even for an aggregator.")
 @click.option("--trusted", type=_params.Trusted(), help="The hash that the block at a height must have.")
 @click.option("--genesis", type=click.Path(dir_okay=False), help="The chain's genesis.json, which the blocks must fit.")
+@click.option("--was-based", is_flag=True, help="The chain has switched away from a based sequencer.")
 @click.option("--overwrite", is_flag=True, help="Replace the datastore that is there.")
 @click.option("--discard-replaced", is_flag=True, help="Remove what was replaced instead of keeping it beside.")
 @click.option("--owner", metavar="USER[:GROUP]", help="Whose the new files are.")
@@ -169,6 +170,7 @@ def restore(
     force: bool,
     trusted: tuple[int, str] | None,
     genesis: str | None,
+    was_based: bool,
     overwrite: bool,
     discard_replaced: bool,
     owner: str | None,
@@ -198,6 +200,7 @@ def restore(
         force=force,
         trusted=trusted,
         genesis=genesis,
+        was_based=was_based,
         overwrite=overwrite,
         keep_replaced=not discard_replaced,
         owner=owner,

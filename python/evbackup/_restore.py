@@ -28,6 +28,7 @@ def restore(
     force: bool = False,
     trusted: tuple[int, str] | None = None,
     genesis: StrPath | None = None,
+    was_based: bool = False,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
@@ -59,7 +60,9 @@ def restore(
         force: Cut below what is public on DA even for an aggregator.
         trusted: A height and the hash, as hex, of the header that the block at that height must have; the links lead down to it.
         genesis: The chain's `genesis.json`, which the blocks must fit. With one of these two the links of all blocks that would be
-            written are checked first.
+            written are checked first; what else may be wrong with them is for `verify`.
+        was_based: The chain has switched away from a based sequencer, which may have broken one link: then a trusted hash says nothing
+            of what lies on the other side of it.
         overwrite: Replace a datastore that stands at `dest` and that nobody holds open.
         keep_replaced: Keep what stood there beside it; the result names it.
         owner: `user` or `user:group` of the new files; None: as what is replaced; else, for root, as the parent directory.
@@ -106,6 +109,7 @@ async def restore_async(
     force: bool = False,
     trusted: tuple[int, str] | None = None,
     genesis: StrPath | None = None,
+    was_based: bool = False,
     overwrite: bool = False,
     keep_replaced: bool = True,
     owner: str | None = None,
@@ -123,7 +127,7 @@ async def restore_async(
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     named = (
-        *("engine", "history", "role", "drop_queue", "requeue", "force"),
+        *("engine", "history", "role", "drop_queue", "requeue", "force", "was_based"),
         *("overwrite", "keep_replaced", "dry_run"),
     )
     return {

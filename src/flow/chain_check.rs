@@ -204,6 +204,9 @@ fn hint_of(rule: Rule) -> Option<&'static str> {
         Rule::Trusted => {
             Some("is it the hash of this chain's header, and does the backup reach that height?")
         }
+        Rule::HeaderLink => {
+            Some("of a chain that has left its based sequencer one link may be broken: say was_based=True")
+        }
         Rule::ExecutionLayer => Some("cut the chain at the height of the execution layer's copy"),
         Rule::PreRelease => Some("its bytes can be copied and restored; its blocks cannot be checked or cut"),
         Rule::Signature => Some(

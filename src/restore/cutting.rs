@@ -6,7 +6,7 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
 use crate::entry::Source;
 use crate::error::{Error, Result};
-use crate::evnode::chain::{Options as Known, Signatures};
+use crate::evnode::chain::{Head as Ends, Level as Severity, Options as Known, Rule, Signatures};
 use crate::evnode::cut::{Cut, Head, Options as CutOptions, Role, Survey};
 use crate::flow::chain::Chain;
 use crate::flow::chain_check::{self, genesis, hash};
@@ -98,9 +98,14 @@ impl Wish {
             genesis: options.genesis.as_deref().map(genesis).transpose()?,
             // What is known of a chain is in its links, whoever signed it.
             signatures: Signatures::Unverified,
+            was_based: options.was_based,
             ..Known::default()
         };
         let known = (known.trusted.is_some() || known.genesis.is_some()).then_some(known);
+        if options.was_based && known.is_none() {
+            return Err(Error::invalid("expected trusted or genesis with was_based, found neither")
+                .with_hint("without them no links are checked; leave was_based out"));
+        }
         Ok(Self { asked, height: options.at_height, role, head: Head::Exact, prefixes: Vec::new(), known })
     }
 
@@ -109,16 +114,56 @@ impl Wish {
         self.known.is_some()
     }
 
-    /// Holds the blocks of what would be written against what the caller knows of them.
-    pub(super) fn prove(&self, source: &mut dyn Source, bytes: u64, progress: &Progress) -> Result<()> {
-        let Some(known) = &self.known else { return Ok(()) };
+    /// Where the chain starts on DA, as its genesis says.
+    fn da_start_height(&self) -> u64 {
+        let genesis = self.known.as_ref().and_then(|known| known.genesis.as_ref());
+        genesis.map_or(0, |genesis| genesis.da_start_height)
+    }
+
+    /// Holds the blocks of what would be written, which end as `head` says, against what the caller knows of them; what there is to say of
+    /// that. Whatever else is wrong with them is for verify to find: a restore may be what mends it.
+    pub(super) fn prove(
+        &self,
+        source: &mut dyn Source,
+        head: Ends,
+        bytes: u64,
+        progress: &Progress,
+    ) -> Result<Vec<String>> {
+        let Some(known) = &self.known else { return Ok(Vec::new()) };
         progress.begin(Phase::Verifying, bytes);
-        let report = chain_check::feed(source, known.clone(), progress)?;
+        let mut report = chain_check::feed(source, Known { head, ..known.clone() }, progress)?;
         if !report.has_chain() {
             return Err(Error::mismatch("expected the blocks of a chain, found none")
                 .with_hint("leave trusted and genesis out to restore it all the same"));
         }
-        refuse(&chain_check::findings(&report))
+        // A trusted hash says which all blocks below it are, a genesis which the first one is.
+        let up_to = known.trusted.map(|(height, _)| height).or(report.base).unwrap_or_default();
+        let forgiven = report
+            .findings
+            .iter()
+            .filter(|one| one.rule == Rule::HeaderLink && one.level == Severity::Warning);
+        let notes = forgiven.filter_map(|one| one.height).map(|height| {
+            format!(
+                "block {height} does not name the one before it, as a chain that left its based sequencer may have it: a trusted hash on one side of \
+                 that says nothing of the other, which is not proven"
+            )
+        });
+        let notes = notes.collect();
+        report.findings.retain(|one| match one.rule {
+            Rule::Trusted
+            | Rule::Genesis
+            | Rule::ChainId
+            | Rule::HeaderLink
+            | Rule::Proposer
+            | Rule::PreRelease => true,
+            Rule::Readable | Rule::Present | Rule::Commitment => {
+                one.height.is_some_and(|height| height <= up_to)
+            }
+            _ => false,
+        });
+        report.counts.clear();
+        refuse(&chain_check::findings(&report))?;
+        Ok(notes)
     }
 
     /// Leaves out of a chain what is not needed.
@@ -207,6 +252,7 @@ pub(super) fn prepare(
         deletes_exact: stock.deletes == Deletes::Exact,
         torn: torn || stock.torn,
         lacks_checkpoint: stock.lacks,
+        da_start_height: wish.da_start_height(),
     })?;
     facts.tip_height = height;
     facts.complete_height = height;

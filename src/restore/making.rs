@@ -9,6 +9,7 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
 use crate::entry::{Need, Source};
 use crate::error::{Error, Kind, Result};
+use crate::evnode::chain::Head as Ends;
 use crate::evnode::cut::Head;
 use crate::flow::chain::Chain;
 use crate::flow::checks::Level;
@@ -205,21 +206,29 @@ impl Work<'_> {
     }
 
     /// Nothing is written before what the caller knows of the blocks is seen to hold.
-    fn prove(&self, stock: &Stock<'_>) -> Result<()> {
+    fn prove(&mut self, stock: &Stock<'_>) -> Result<()> {
         if !self.wish.knows() {
             return Ok(());
         }
-        let mut view = View::new((stock.open)()?, stock.complete, self.facts.complete_height);
-        self.wish.prove(&mut view, self.facts.bytes, self.progress)
+        let height = self.facts.complete_height;
+        // What shows is whole up to there; what stands in may speak of more.
+        let torn = stock.complete < u64::MAX && height > 0;
+        let head = if torn { Ends::Announced(height) } else { Ends::Exact };
+        let mut view = View::new((stock.open)()?, stock.complete, height);
+        let notes = self.wish.prove(&mut view, head, self.facts.bytes, self.progress)?;
+        self.notes.extend(notes);
+        Ok(())
     }
 
     /// The same of what is left after a cut.
-    fn prove_cut(&self, ready: &Ready, stock: &Stock<'_>, scratch: &Scratch) -> Result<()> {
+    fn prove_cut(&mut self, ready: &Ready, stock: &Stock<'_>, scratch: &Scratch) -> Result<()> {
         if !self.wish.knows() {
             return Ok(());
         }
         let mut source = ready.clone().source(stock, scratch, self.progress)?;
-        self.wish.prove(&mut source, self.facts.bytes, self.progress)
+        let notes = self.wish.prove(&mut source, Ends::Exact, self.facts.bytes, self.progress)?;
+        self.notes.extend(notes);
+        Ok(())
     }
 
     fn build_cut(

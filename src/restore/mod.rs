@@ -49,6 +49,8 @@ pub struct Options {
     pub trusted: Option<(u64, String)>,
     /// The chain's `genesis.json`, which what is restored must begin with.
     pub genesis: Option<PathBuf>,
+    /// The chain has left a based sequencer, which may have broken one link: what lies below is not proven by a trusted hash above.
+    pub was_based: bool,
     /// Replace a datastore that is there.
     pub overwrite: bool,
     /// Keep what was replaced, as `<dest>.replaced-<UTC>`.
@@ -77,6 +79,7 @@ impl Default for Options {
             force: false,
             trusted: None,
             genesis: None,
+            was_based: false,
             overwrite: false,
             keep_replaced: true,
             owner: None,

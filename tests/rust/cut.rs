@@ -1,7 +1,7 @@
 #![cfg(test)] // All of it, so that the lints know helpers to be tests too.
 
 use super::proof::{
-    at, block_on, digest_of_directory, digest_of_store, drain, into_badger, into_rocksdb, names, put, record,
+    at, block_on, digest_of_directory, digest_of_store, drain, into_badger, into_rocksdb, names, record,
     replay, take, unlocked,
 };
 use evbackup::backup::{Origin, Since};
@@ -20,15 +20,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A node's datastore that grows with a sample chain.
-struct Node {
-    path: PathBuf,
-    sample: Sample,
+pub(super) struct Node {
+    pub(super) path: PathBuf,
+    pub(super) sample: Sample,
     keys: BTreeSet<Vec<u8>>,
     version: u64,
 }
 
 impl Node {
-    fn new(folder: &Path, sample: Sample) -> Self {
+    pub(super) fn new(folder: &Path, sample: Sample) -> Self {
         let path = folder.join("node");
         let mut loader = Loader::create(&path, LoadOptions::default()).unwrap();
         sample.entries().for_each(|entry| loader.put(entry).unwrap());
@@ -60,7 +60,7 @@ impl Node {
         (self.keys, self.version) = (keys, version);
     }
 
-    fn backup(&self, path: &Path, since: Since) -> evbackup::backup::Backup {
+    pub(super) fn backup(&self, path: &Path, since: Since) -> evbackup::backup::Backup {
         block_on(take(&Origin::datastore(self.path.clone()), path, since)).unwrap()
     }
 }
@@ -101,7 +101,7 @@ fn rich(blocks: u64) -> Sample {
     sample
 }
 
-fn run(options: &restore::Options) -> Result<Restored> {
+pub(super) fn run(options: &restore::Options) -> Result<Restored> {
     unlocked(|| block_on(restore::run(options.clone(), Progress::new())))
 }
 
@@ -115,7 +115,7 @@ fn offline() -> ReadOptions {
 
 /// The live entries of a store or a directory, which the chain checker has nothing to say of.
 #[track_caller]
-fn clean(path: &Path) -> Vec<OwnedEntry> {
+pub(super) fn clean(path: &Path) -> Vec<OwnedEntry> {
     let entries = if path.join("KEYREGISTRY").exists() {
         let directory = unlocked(|| Directory::open(path, offline())).unwrap();
         let snapshot = directory.snapshot().unwrap();
@@ -520,56 +520,4 @@ fn chains_of_published_releases_are_cut_or_refused_by_generation() {
         }
     }
     assert!(cuts > 100, "only {cuts} heights");
-}
-
-#[test]
-fn what_the_operator_knows_is_held_against_the_blocks_before_anything_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let node = Node::new(folder.path(), Sample::with_blocks(30));
-    node.backup(&path("full.badger"), Since::Version(0));
-    let hash = |height: u64| {
-        let header = node.sample.value(&Key::Header(height).to_bytes()).unwrap();
-        let header = evbackup::evnode::record::SignedHeader::decode(header).unwrap().header;
-        data_encoding::HEXLOWER.encode(&evbackup::evnode::hash::header(&header))
-    };
-    let genesis = |chain: &str| {
-        let proposer = data_encoding::BASE64.encode(&node.sample.proposer().address());
-        format!(
-            r#"{{"chain_id": "{chain}", "start_time": "2023-11-14T22:13:20.123456789Z", "initial_height": 1, "proposer_address": "{proposer}"}}"#
-        )
-    };
-    put(&path("genesis.json"), genesis("sample-1").as_bytes());
-    put(&path("other.json"), genesis("other").as_bytes());
-    let before = names(folder.path());
-    for (number, source) in [path("full.badger"), node.path.clone()].into_iter().enumerate() {
-        for (cut, at) in [(true, Some(20)), (false, None)] {
-            let dest = path(&format!("{number}{cut}"));
-            let plain =
-                restore::Options { at_height: at, ..into_badger(std::slice::from_ref(&source), &dest) };
-            for bad in [
-                restore::Options { trusted: Some((12, hash(13))), ..plain.clone() },
-                restore::Options { trusted: Some((31, hash(30))), ..plain.clone() },
-                restore::Options { genesis: Some(path("other.json")), ..plain.clone() },
-            ] {
-                for dry_run in [true, false] {
-                    let error = run(&restore::Options { dry_run, ..bad.clone() }).unwrap_err();
-                    assert_eq!(error.code(), "mismatch", "{error}");
-                    assert!(!dest.exists());
-                }
-            }
-            let odd = restore::Options { trusted: Some((12, "12".into())), ..plain.clone() };
-            assert_eq!(run(&odd).unwrap_err().code(), "invalid-argument");
-            let good = restore::Options {
-                trusted: Some((12, hash(12))),
-                genesis: Some(path("genesis.json")),
-                ..plain
-            };
-            assert!(run(&restore::Options { dry_run: true, ..good.clone() }).unwrap().dry_run);
-            assert!(!dest.exists());
-            run(&good).unwrap();
-            clean(&dest);
-        }
-    }
-    assert!(names(folder.path()).len() == before.len() + 4, "nothing else was left");
 }

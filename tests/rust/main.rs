@@ -26,6 +26,8 @@ mod fuzz;
 mod generations;
 /// Real Badger's streams: what our reader sees, what our restore makes.
 mod golden;
+/// What the caller knows of a chain, held against what restore would write.
+mod known;
 /// Imports point down, and each third-party crate stays in its room.
 mod layers;
 /// Badger directories that a node may have open: golden ones, staging that fills up, what may not be read.

@@ -50,6 +50,20 @@ pub(super) fn dangers(cut: &Cut) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if cut.da_guessed {
+        dangers.push(format!(
+            "forced inclusion: nothing says where the node stood on DA after block {height}, so its state has the DA height of the chain's first block \
+             there, {}; if the genesis has a da_start_height and nothing of block {height} was on DA yet, what was forced in before is missed: \
+             genesis= says where it starts",
+            cut.da_height
+        ));
+    }
+    if produces && cut.da_height == 0 && cut.changes.any(|why| matches!(why, Why::NoPlace)) {
+        dangers.push(format!(
+            "forced inclusion: nothing says where the node stood on DA after block {height}, and a sequencer that does not know it reads nothing from \
+             DA: cut at the tip of a backup, or give genesis="
+        ));
+    }
     if let Some(generation) = cut.facts.generation() {
         dangers.push(format!(
             "downgrades: a release of {} or a newer one wrote this and must open it",

@@ -35,6 +35,8 @@ pub(super) enum Why {
     NamesAbove,
     Tip(Option<u64>),
     Rebuilt,
+    DaHeight(u64),
+    KeepsState(u64),
     Mark(u64, u64),
     Resubmit(u64, u64),
     Pending,
@@ -43,6 +45,7 @@ pub(super) enum Why {
     GoHeaderGone,
     Checkpoint(u64, u64),
     NoCheckpoint(u64),
+    NoPlace,
     QueueDropped,
     QueueDone,
     QueueRemoved,
@@ -60,6 +63,10 @@ impl Why {
             Why::Rebuilt => {
                 format!("it was pruned: rebuilt from blocks {height} and {}", height.saturating_add(1))
             }
+            Why::DaHeight(to) => {
+                format!("it did not say where the node stood on DA: its DA height is {to}")
+            }
+            Why::KeepsState(from) => format!("was {from}: the state after block {height} is there"),
             Why::Mark(from, to) => format!("was {from} and is {to}: no mark is above height {height}"),
             Why::Resubmit(from, to) => {
                 format!(
@@ -77,6 +84,9 @@ impl Why {
                 format!(
                     "the backup could not copy it: DA height {to} of the state after block {height}, from its first transaction"
                 )
+            }
+            Why::NoPlace => {
+                format!("where the sequencer stood on DA after block {height} is not known")
             }
             Why::QueueDropped => "drop_queue was asked for".to_owned(),
             Why::QueueDone => {

@@ -89,9 +89,14 @@ pub struct Facts {
     pub(super) block: Read<Block>,
     pub(super) next: Read<Block>,
     pub(super) has_data: Read<Hash>,
-    pub(super) has_signature: bool,
+    /// How long the signature of block H is; 0: nobody has signed it, the sequencer is a based one.
+    pub(super) signature: Option<usize>,
     /// The state at H, the nearest one below it, and any.
     pub(super) state: Read<After>,
+    /// The value of that state where it does not say where the node stood on DA.
+    pub(super) silent: Option<Vec<u8>>,
+    /// The highest DA height of any state up to H; 0: none says one.
+    pub(super) da_floor: u64,
     pub(super) below: Option<After>,
     pub(super) any_state: Option<After>,
     pub(super) initial_height: Option<u64>,
@@ -103,6 +108,8 @@ pub struct Facts {
     pub(super) seen: Marks,
     pub(super) queue: Queue,
     pub(super) blocks_of_evnode: bool,
+    /// Only some of the entries were seen.
+    pub(super) of_some: bool,
     /// Where the values that were asked for are.
     pub(super) same_time: Option<u64>,
     pub(super) same_root: Option<u64>,
@@ -132,7 +139,10 @@ impl Facts {
             }
         };
         let top = top.min(highest);
-        (self.base() <= top).then_some((self.base(), top))
+        // A thin store may have no mark.
+        let lowest = self.headers.lowest.filter(|_| !self.of_some);
+        let base = self.base().max(lowest.unwrap_or(0));
+        (base <= top).then_some((base, top))
     }
 
     /// The height of the survey.

@@ -9,7 +9,7 @@
 //! |------------------------------------------|-----------------------------------------------------------------------------------------|
 //! | `t`                                      | H                                                                                       |
 //! | `h` `d` `c` `s`, `rhb`, execution records | those above H go; of execution records the value says the height                       |
-//! | `s/H`                                    | stays; where it was pruned, it is rebuilt from blocks H and H+1                         |
+//! | `s/H`                                    | stays; where it was pruned, it is rebuilt from blocks H and H+1; a DA height of 0 gives way to the highest one of a state below, else to the genesis' or that of the first block on DA |
 //! | `i`                                      | what names a height above H goes                                                        |
 //! | `d`                                      | not above H; an aggregator's is refused there, since those blocks are public on DA      |
 //! | `last-submitted-*`                       | not above H; an aggregator's not above `d`                                              |
@@ -17,7 +17,8 @@
 //! | `cache/…`                                | records above H go                                                                      |
 //! | `headerSync`, `dataSync`                 | what is above H goes, `head` names H; all of it goes where H is not in it               |
 //! | `/batches`                               | stay, or go, or gain the transactions of the removed blocks, as the caller says         |
-//! | checkpoints                              | not above the DA height of `s/H`                                                        |
+//! | `lst-prnd-s`                             | below H                                                                                 |
+//! | checkpoints                              | not above the DA height of `s/H`; gone where nobody knows it                            |
 //! | everything else                          | stays                                                                                   |
 //!
 //! Where nothing is above H, nothing changes: the cut at the tip of a quiet store is that store, byte for byte. (An aggregator that asks to
@@ -82,4 +83,6 @@ pub struct Options {
     pub torn: bool,
     /// The source could not copy everything, the sequencer's checkpoint among it.
     pub lacks_checkpoint: bool,
+    /// Where the chain starts on DA, as its genesis says; 0: not known, or it does not say.
+    pub da_start_height: u64,
 }

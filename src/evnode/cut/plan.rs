@@ -1,7 +1,7 @@
 //! From facts and options to a cut, or to why there can be none.
 
 use super::changes::{Action, Change, Changes, Why};
-use super::facts::{After, Block, Facts};
+use super::facts::{Block, Facts};
 use super::{Options, Role, advice};
 use crate::entry::OwnedEntry;
 use crate::error::{Error, Result};
@@ -44,7 +44,10 @@ pub struct Cut {
     pub(super) goes_on: bool,
     /// What is not in the source like this, in the order of keys.
     pub(super) added: Vec<OwnedEntry>,
+    /// Where the node stands on DA after the block; 0: not known.
     pub(super) da_height: u64,
+    /// Only the first block on DA says it.
+    pub(super) da_guessed: bool,
     pub(super) keeps_pending: bool,
     pub(super) sync: [SyncPlan; 2],
     /// Blocks up to here were pruned while the stream ran.
@@ -60,7 +63,9 @@ impl Facts {
         self.refuse_generation()?;
         let block = self.whole_block()?;
         let goes_on = self.goes_on() || options.torn;
-        let (state, rebuilt) = self.state_after(&block)?;
+        let (da_height, da_guessed) = self.da_height(&options);
+        let mends = goes_on || options.lacks_checkpoint;
+        let made = self.state_after(&block, da_height, mends)?;
         self.refuse_public(&options)?;
         if options.requeue && !self.has_numbered_queue() {
             return Err(Error::unsupported(
@@ -79,7 +84,8 @@ impl Facts {
         let mut cut = Cut {
             goes_on,
             added: Vec::new(),
-            da_height: state.da_height,
+            da_height: if made.is_some() { da_height } else { self.stated_da_height() },
+            da_guessed: da_guessed && made.is_some(),
             keeps_pending,
             sync: self.sync_plans(&block),
             pruned: self.pruned_meanwhile(&options),
@@ -88,7 +94,7 @@ impl Facts {
             options,
             facts: self,
         };
-        cut.add_all(&block, rebuilt);
+        cut.add_all(&block, made);
         Ok(cut)
     }
 
@@ -127,17 +133,44 @@ impl Facts {
             }
             None => return Err(damaged("no data", Key::Data(height))),
         }
-        if !self.has_signature {
+        if self.signature.is_none() {
             return Err(damaged("no signature", Key::Signature(height)));
         }
         Ok(block)
     }
 
-    /// The state after block H, and its value where it must be made anew.
-    fn state_after(&self, block: &Block) -> Result<(After, Option<Vec<u8>>)> {
+    /// Where the node stands on DA after block H where no state at H says it, and whether the first block on DA is all that does. Too low
+    /// means that DA is read again, too high that blocks are missed, and 0 that a sequencer reads nothing of it.
+    fn da_height(&self, options: &Options) -> (u64, bool) {
+        let first = self.marks.get(&Mark::GenesisDa).copied().unwrap_or_default();
+        match [self.da_floor, options.da_start_height, first] {
+            [0, 0, first] => (first, first > 0),
+            [0, start, _] => (start, false),
+            [floor, ..] => (floor, false),
+        }
+    }
+
+    /// What the state at H says.
+    fn stated_da_height(&self) -> u64 {
+        self.state.as_ref().and_then(|state| state.as_ref().ok()).map_or(0, |state| state.da_height)
+    }
+
+    /// The state after block H where it must be made anew: it is not there, or it does not say where the node stood on DA and `mends` is asked.
+    fn state_after(
+        &self,
+        block: &Block,
+        da_height: u64,
+        mends: bool,
+    ) -> Result<Option<(Vec<u8>, Action, Why)>> {
         let height = self.height;
         match &self.state {
-            Some(Ok(state)) => return Ok((state.clone(), None)),
+            Some(Ok(_)) => {
+                let silent = self.silent.as_ref().filter(|_| mends && da_height > 0);
+                let Some(silent) = silent else { return Ok(None) };
+                let mut value = Vec::new();
+                State { da_height, ..State::decode(silent)? }.encode(&mut value);
+                return Ok(Some((value, Action::Rewritten, Why::DaHeight(da_height))));
+            }
             Some(Err(why)) => {
                 let key = Key::State(height);
                 return Err(Error::damaged(format!("expected the state after block {height}, found one that cannot be read ({why}) at key {key}"))
@@ -154,8 +187,6 @@ impl Facts {
             ))
             .with_hint("cut at another height"));
         };
-        // Too low a DA height means that DA is read again, too high a one that blocks are missed.
-        let da_height = self.below.as_ref().map_or(0, |below| below.da_height);
         let like = self.below.as_ref().or(self.any_state.as_ref());
         let names_proposer = like.is_none_or(|like| like.names_proposer);
         let state = State {
@@ -172,8 +203,7 @@ impl Facts {
         };
         let mut value = Vec::new();
         state.encode(&mut value);
-        let after = After { height, da_height, names_proposer, ..After::default() };
-        Ok((after, Some(value)))
+        Ok(Some((value, Action::Added, Why::Rebuilt)))
     }
 
     /// Blocks that are public on DA are not made anew by an aggregator.
@@ -223,7 +253,7 @@ impl Facts {
 
 impl Cut {
     /// What is to be put among the entries: the tip, and what must be made anew.
-    fn add_all(&mut self, block: &Block, state: Option<Vec<u8>>) {
+    fn add_all(&mut self, block: &Block, state: Option<(Vec<u8>, Action, Why)>) {
         let height = self.facts.height;
         let mut add = |key: Key<'_>, value: Vec<u8>, action: Action, why: Why| {
             self.changes.note(&key, action, why);
@@ -234,8 +264,8 @@ impl Cut {
             let action = if self.facts.tip.is_some() { Action::Rewritten } else { Action::Added };
             add(Key::Tip, height.to_le_bytes().to_vec(), action, Why::Tip(self.facts.tip));
         }
-        if let Some(state) = state {
-            add(Key::State(height), state, Action::Added, Why::Rebuilt);
+        if let Some((state, action, why)) = state {
+            add(Key::State(height), state, action, why);
         }
         if let Some(pruned) = self.pruned {
             let mark = Mark::PrunedBlocks;
@@ -245,7 +275,9 @@ impl Cut {
         let lacks = self.options.lacks_checkpoint && !self.facts.checkpoints && self.da_height > 0;
         if lacks && self.options.role == Some(Role::Aggregator) {
             let value = Checkpoint { da_height: self.da_height, tx_index: 0 }.encode();
-            add(Key::SingleCheckpoint, value, Action::Added, Why::NoCheckpoint(self.da_height));
+            let key =
+                if self.facts.signature == Some(0) { Key::BasedCheckpoint } else { Key::SingleCheckpoint };
+            add(key, value, Action::Added, Why::NoCheckpoint(self.da_height));
         }
         self.added.sort_by(|one, other| one.as_entry().order(&other.as_entry()));
     }

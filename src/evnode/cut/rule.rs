@@ -117,6 +117,11 @@ impl Cut {
                 let to = from.min(height).min(limit);
                 (to, if to < from.min(height) { Why::Resubmit(from, to) } else { Why::Mark(from, to) })
             }
+            // The state after block H is there, or is made.
+            Mark::PrunedStates if from >= height => match height.saturating_sub(1) {
+                0 => return self.unless(true, key, Why::KeepsState(from)),
+                to => (to, Why::KeepsState(from)),
+            },
             Mark::GenesisDa | Mark::PrunedBlocks | Mark::PrunedStates => return Verdict::Keep,
         };
         if to == from {
@@ -194,6 +199,10 @@ impl Cut {
         let Ok(checkpoint) = Checkpoint::decode(value) else { return Verdict::Keep };
         if !self.goes_on || checkpoint.da_height <= self.da_height {
             return Verdict::Keep;
+        }
+        if self.da_height == 0 {
+            // An empty one would say no more.
+            return self.unless(true, key, Why::NoPlace);
         }
         self.changes.note(key, Action::Rewritten, Why::Checkpoint(checkpoint.da_height, self.da_height));
         Verdict::Replace(Checkpoint { da_height: self.da_height, tx_index: 0 }.encode())

@@ -59,6 +59,13 @@ impl Survey {
         self
     }
 
+    /// Will see some of the entries only, so that what it sees first is not what is there first.
+    #[must_use]
+    pub fn of_some(mut self) -> Self {
+        self.facts.of_some = true;
+        self
+    }
+
     /// Takes the next entry.
     pub fn feed(&mut self, entry: &Entry<'_>) {
         let key = Key::parse(entry.key);
@@ -77,7 +84,9 @@ impl Survey {
             }
             Key::Signature(height) => {
                 facts.signatures.see(height);
-                facts.has_signature |= height == facts.height;
+                if height == facts.height {
+                    facts.signature = Some(entry.value.len());
+                }
             }
             Key::State(height) => self.state(height, entry),
             Key::Index(name) => {
@@ -173,6 +182,12 @@ impl Survey {
             && facts.same_root.is_none_or(|same| height < same)
         {
             facts.same_root = Some(height);
+        }
+        if height <= facts.height {
+            facts.da_floor = facts.da_floor.max(state.da_height);
+        }
+        if height == facts.height && state.da_height == 0 {
+            facts.silent = Some(entry.value.to_vec());
         }
         let nearer = facts.below.as_ref().is_none_or(|below| height > below.height);
         let keeps = height == facts.height || (height < facts.height && nearer) || facts.any_state.is_none();

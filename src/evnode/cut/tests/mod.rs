@@ -5,7 +5,7 @@ use crate::entry::{Entry, OwnedEntry};
 use crate::error::Result;
 use crate::evnode::chain::{Checker, Options as Check, Signatures};
 use crate::evnode::key::{Key, Mark, Part, TIP};
-use crate::evnode::record::{Batch, Checkpoint};
+use crate::evnode::record::{Batch, Checkpoint, State};
 use crate::evnode::sample::Sample;
 use crate::evnode::wire::{put_bytes, put_number};
 use std::collections::BTreeMap;

@@ -55,6 +55,17 @@ fn old_generations_are_refused_by_name() {
     assert!(!facts(&other, 1).has_chain());
 }
 
+#[test]
+fn a_thin_store_without_a_mark_has_its_own_blocks_only() {
+    let mut sample = Sample::with_blocks(30);
+    for height in 1..=9 {
+        for key in [Key::Header(height), Key::Data(height), Key::Signature(height), Key::State(height)] {
+            sample.remove(&key.to_bytes());
+        }
+    }
+    assert_eq!(facts(&sample, 12).range(Head::Exact), Some((10, 30)));
+}
+
 /// Upgrades leave everything in place: what counts is what the node was last.
 #[test]
 fn a_chain_that_lived_through_upgrades_is_cut() {

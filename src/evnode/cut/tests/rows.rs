@@ -236,6 +236,86 @@ fn checkpoints_do_not_pass_the_state() {
     assert_eq!(cut(&sample, 12, lacks(follower())).value(&single), None);
 }
 
+/// A chain whose states do not say where the node stood on DA, but for that of the tip: so does a copy by a node's RPCs.
+fn copied(known: &[u64]) -> Sample {
+    let mut sample = Sample::with_blocks(30);
+    for height in (0..=30).filter(|height| !known.contains(height)) {
+        let key = Key::State(height).to_bytes();
+        let before = sample.value(&key).unwrap().to_vec();
+        let mut value = Vec::new();
+        State { da_height: 0, ..State::decode(&before).unwrap() }.encode(&mut value);
+        sample.put(key, value);
+    }
+    sample.put(Key::SingleCheckpoint.to_bytes(), checkpoint(130, 0));
+    sample
+}
+
+fn da_height(left: &Left, height: u64) -> u64 {
+    State::decode(left.value(&Key::State(height).to_bytes()).unwrap()).unwrap().da_height
+}
+
+#[test]
+fn a_state_that_does_not_say_where_it_was_on_da_gets_the_highest_height_that_is_surely_not_too_high() {
+    let single = Key::SingleCheckpoint.to_bytes();
+    // The tip of an earlier increment.
+    let left = cut(&copied(&[9, 30]), 12, aggregator());
+    assert_eq!((da_height(&left, 12), left.value(&single)), (109, Some(&checkpoint(109, 0)[..])));
+    assert_eq!(
+        left.why("states", "rewritten"),
+        "it did not say where the node stood on DA: its DA height is 109"
+    );
+    left.check(Signatures::Required);
+    // Nothing below says it: the genesis does, or the first block on DA.
+    let mut sample = copied(&[30]);
+    sample.mark(Mark::GenesisDa, 101);
+    let left = cut(&sample, 12, aggregator());
+    assert_eq!((da_height(&left, 12), left.value(&single)), (101, Some(&checkpoint(101, 0)[..])));
+    assert!(left.dangers.iter().any(|danger| danger.contains("da_start_height")), "{:?}", left.dangers);
+    let left = cut(&sample, 12, Options { da_start_height: 90, ..aggregator() });
+    assert_eq!((da_height(&left, 12), left.value(&single)), (90, Some(&checkpoint(90, 0)[..])));
+    assert!(!left.dangers.iter().any(|danger| danger.contains("da_start_height")), "{:?}", left.dangers);
+    // What was pruned is rebuilt with the same.
+    sample.remove(b"/0/s/12");
+    assert_eq!(da_height(&cut(&sample, 12, follower()), 12), 101);
+    // Nobody knows: an empty checkpoint would say no more than none.
+    let left = cut(&copied(&[30]), 12, aggregator());
+    assert_eq!((da_height(&left, 12), left.value(&single)), (0, None));
+    assert!(left.why("checkpoints", "dropped").starts_with("where the sequencer stood on DA"));
+    assert!(left.dangers.iter().any(|danger| danger.starts_with("forced inclusion")), "{:?}", left.dangers);
+    // The tip of a quiet store is left alone, unless it is such a copy that ended early.
+    let mut sample = copied(&[]);
+    sample.mark(Mark::GenesisDa, 101);
+    assert_eq!(da_height(&cut(&sample, 30, follower()), 30), 0);
+    let lacks = Options { lacks_checkpoint: true, ..follower() };
+    assert_eq!(da_height(&cut(&sample, 30, lacks), 30), 101);
+}
+
+#[test]
+fn the_checkpoint_of_a_based_sequencer_is_its_own() {
+    let mut sample = Sample::with_blocks(30);
+    sample.put(Key::Signature(12).to_bytes(), Vec::new());
+    let left = cut(&sample, 12, Options { lacks_checkpoint: true, ..aggregator() });
+    assert_eq!(left.value(&Key::BasedCheckpoint.to_bytes()), Some(&checkpoint(112, 0)[..]));
+    assert!(!left.has(&Key::SingleCheckpoint));
+}
+
+#[test]
+fn the_mark_of_pruned_states_stays_below_the_state_that_is_there() {
+    let mut sample = Sample::with_blocks(30);
+    for height in 0..=20 {
+        sample.remove(&Key::State(height).to_bytes());
+    }
+    sample.mark(Mark::PrunedStates, 20);
+    let left = cut(&sample, 12, follower());
+    assert_eq!(left.number(&Key::Mark(Mark::PrunedStates)), Some(11));
+    assert_eq!(left.why("metadata", "rewritten"), "was 20: the state after block 12 is there");
+    left.check(Signatures::Unverified);
+    let left = cut(&sample, 1, follower());
+    assert!(!left.has(&Key::Mark(Mark::PrunedStates)));
+    assert_eq!(left.why("metadata", "dropped"), "was 20: the state after block 1 is there");
+    assert_eq!(cut(&sample, 25, follower()).number(&Key::Mark(Mark::PrunedStates)), Some(20));
+}
+
 #[test]
 fn execution_records_go_by_their_values() {
     let mut sample = Sample::with_blocks(400);
