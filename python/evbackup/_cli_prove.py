@@ -116,7 +116,6 @@ def verify(
         "level": level,
         "chain": chain,
         "genesis": genesis,
-        "signatures": signatures,
         "was_based": was_based,
         "el_height": el_height,
         "el_timestamp": el_timestamp,
@@ -141,6 +140,7 @@ def verify(
     report = _verify.verify(
         segments[0] if len(segments) == 1 else segments,
         trusted=trusted,
+        signatures=signatures,
         connect_timeout_s=connect_timeout,
         idle_timeout_s=idle_timeout,
         progress=not quiet,

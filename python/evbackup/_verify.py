@@ -115,7 +115,7 @@ async def verify_async(
 
 
 # What is held against paths alone, and what a running node alone is asked. How long to wait may always be said.
-OF_PATHS = ("level", "chain", "genesis", "signatures", "was_based", "el_height", "el_timestamp", "el_state_root")
+OF_PATHS = ("level", "chain", "genesis", "was_based", "el_height", "el_timestamp", "el_state_root")
 OF_NODES = ("against", "sample", "tls", "token", "headers", "insecure")
 
 
@@ -136,9 +136,9 @@ def _job(given: dict[str, Any]) -> tuple[_evbackup.Job, dict[str, Any]]:
         "against": [] if given["against"] is None else paths_of(given["against"]),
     }
     if addr is None:
-        asked = {name: given[name] for name in (*OF_PATHS, "trusted")}
+        asked = {name: given[name] for name in (*OF_PATHS, "trusted", "signatures")}
         return _evbackup.verify({**asked, "paths": paths}), asked
-    asked = {name: given[name] for name in ("against", "sample", "trusted")}
+    asked = {name: given[name] for name in ("against", "sample", "trusted", "signatures")}
     tls: Tls | None = given["tls"]
     options = {
         **asked,

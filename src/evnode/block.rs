@@ -4,6 +4,7 @@
 use super::hash::{self, Hash};
 use super::record::{Data, SignedHeader};
 use super::signature::{self, PublicKey};
+use crate::base::checksum::hex;
 use crate::error::{Error, Result};
 
 /// What is known of who made a block.
@@ -14,7 +15,7 @@ pub enum Seal {
     /// Nobody signed it, as in a chain with a based sequencer.
     None,
     /// It is signed with a key, or over bytes, that evbackup does not verify: so does an app with a payload of its own, which says so by a
-    /// validator hash.
+    /// validator hash; or nothing ties the key to the proposer but the signer's own word, with which releases before v1.2.0 are content.
     Unverifiable,
 }
 
@@ -107,8 +108,8 @@ impl Block {
             return Err(wrong(height, "a header of that height", &format!("one of {}", header.height)));
         }
         if header.data_hash != data.commitment {
-            let expected = format!("data with the commitment {}", hex(header.data_hash));
-            return Err(wrong(height, &expected, &hex(&data.commitment)));
+            let expected = format!("data with the commitment {}", digits(header.data_hash));
+            return Err(wrong(height, &expected, &digits(&data.commitment)));
         }
         let mut last_data_hash = Vec::new();
         if let Some(metadata) = &data.metadata {
@@ -143,6 +144,17 @@ impl Block {
 
     /// Is it the block after `last`? Rules 3, 6, 7 and 8.
     pub fn follows(&self, last: &Self) -> Result<()> {
+        self.goes_on(last, true)
+    }
+
+    /// The same, but that it may be the first signed block behind those of a based sequencer: such a one may name another block before it,
+    /// and upstream takes it all the same. Says whether it does.
+    pub fn follows_or_leaves_based(&self, last: &Self) -> Result<bool> {
+        let leaves = self.last_header_hash != last.hash && last.seal == Seal::None && self.seal != Seal::None;
+        self.goes_on(last, !leaves).map(|()| leaves)
+    }
+
+    fn goes_on(&self, last: &Self, linked: bool) -> Result<()> {
         let height = self.height;
         if last.height.checked_add(1) != Some(height) {
             return Err(wrong(height, &format!("the block after {}", last.height), "another"));
@@ -151,16 +163,16 @@ impl Block {
             let text = |id: &str| format!("chain id {}", id.escape_debug());
             return Err(wrong(height, &text(&last.chain_id), &text(&self.chain_id)));
         }
-        if self.last_header_hash != last.hash {
+        if linked && self.last_header_hash != last.hash {
             let expected =
-                format!("the hash of header {}, {}, as its last one", last.height, hex(&last.hash));
-            return Err(wrong(height, &expected, &hex(&self.last_header_hash)));
+                format!("the hash of header {}, {}, as its last one", last.height, digits(&last.hash));
+            return Err(wrong(height, &expected, &digits(&self.last_header_hash)));
         }
         // Empty in blocks that were synced from DA before v1.0.0-beta.7.
         if !self.last_data_hash.is_empty() && self.last_data_hash != last.data_hash {
             let expected =
-                format!("the hash of data {}, {}, as its last one", last.height, hex(&last.data_hash));
-            return Err(wrong(height, &expected, &hex(&self.last_data_hash)));
+                format!("the hash of data {}, {}, as its last one", last.height, digits(&last.data_hash));
+            return Err(wrong(height, &expected, &digits(&self.last_data_hash)));
         }
         if self.time < last.time {
             return Err(wrong(height, &format!("a time of at least {}", last.time), &self.time.to_string()));
@@ -179,8 +191,12 @@ fn seal(signed: &SignedHeader<'_>) -> Result<Seal> {
         .map_err(|error| Error::damaged(format!("block {height}: the signer: {}", error.what())))?;
     let address = hash::address(key.raw());
     if header.proposer_address != address {
-        let expected = format!("a signer with the proposer's address {}", hex(header.proposer_address));
-        return Err(wrong(height, &expected, &hex(&address)));
+        // Releases before v1.2.0 did not hold the key against the address, and an app's validators are its own.
+        if signed.signer.address == header.proposer_address || !header.validator_hash.is_empty() {
+            return Ok(Seal::Unverifiable);
+        }
+        let expected = format!("a signer with the proposer's address {}", digits(header.proposer_address));
+        return Err(wrong(height, &expected, &digits(&address)));
     }
     match key {
         PublicKey::Other(..) => Ok(Seal::Unverifiable),
@@ -199,11 +215,11 @@ fn wrong(height: u64, expected: &str, found: &str) -> Error {
 }
 
 /// Hex of a hash, or of the first bytes of what should have been one.
-fn hex(bytes: &[u8]) -> String {
+fn digits(bytes: &[u8]) -> String {
     match bytes.get(..64) {
-        Some(first) => format!("{}… ({} bytes)", data_encoding::HEXLOWER.encode(first), bytes.len()),
+        Some(first) => format!("{}… ({} bytes)", hex(first), bytes.len()),
         None if bytes.is_empty() => "none".to_owned(),
-        None => data_encoding::HEXLOWER.encode(bytes),
+        None => hex(bytes),
     }
 }
 
@@ -283,6 +299,27 @@ mod tests {
             }
         });
         assert!(late.starts_with("block 2: expected a time of at least "), "{late}");
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_proposer_s_proves_nothing_where_old_nodes_and_apps_have_one() {
+        let other = crate::evnode::sample::Proposer::new(b"other");
+        let made = |validators: bool, address: &[u8]| {
+            let mut sample = Sample::new(1);
+            sample.extend(1, |stage, draft| {
+                if stage == Stage::Made {
+                    (draft.signer, draft.signer_key) = (Some(other), other.public_key());
+                    draft.signer_address = address.to_vec();
+                    draft.validator_hash = if validators { vec![7; 32] } else { Vec::new() };
+                }
+            });
+            block(&sample, 1).map(|block| block.seal)
+        };
+        let own = Sample::new(1).proposer().address();
+        assert_eq!(made(false, &own).unwrap(), Seal::Unverifiable);
+        assert_eq!(made(true, &other.address()).unwrap(), Seal::Unverifiable);
+        let error = made(false, &other.address()).unwrap_err();
+        assert!(error.to_string().contains("a signer with the proposer's address"), "{error}");
     }
 
     #[test]

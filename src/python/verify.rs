@@ -68,6 +68,7 @@ pub(crate) struct Live {
     against: Vec<PathBuf>,
     sample: usize,
     trusted: Option<(u64, String)>,
+    signatures: String,
     tls: Option<convert::Tls>,
     token: Option<String>,
     headers: Vec<(String, String)>,
@@ -93,6 +94,7 @@ pub(crate) fn verify_live(options: Live) -> PyResult<Job> {
         against: options.against,
         sample: options.sample,
         trusted: options.trusted,
+        signatures: verify::Signatures::from_name(&options.signatures)?,
     };
     Ok(Job::new(move |progress| verify::live::run(options, progress), convert::result))
 }

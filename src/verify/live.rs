@@ -6,6 +6,7 @@
 //! | chain id, once                | `live-chain-id`   |
 //! | the block is there            | `live-missing`    |
 //! | it is right by itself         | `live-block`      |
+//! | somebody has signed it        | `live-unsigned`, `live-unverified` |
 //! | header hash                   | `live-header`     |
 //! | data hash                     | `live-data`       |
 //! | signature                     | `live-signature`  |
@@ -16,8 +17,11 @@ mod backup;
 use super::{Finding, Level, Report, Severity};
 use crate::base::progress::{Phase, Progress};
 use crate::error::{Error, Kind, Result};
-use crate::evnode::block::Block;
-use crate::evnode::key::{Key, Mark};
+use crate::evnode::block::{Block, Seal};
+use crate::evnode::chain::Signatures;
+use crate::evnode::hash::Hash;
+use crate::evnode::key::{self, Key, Mark};
+use crate::flow::chain_check::hash;
 use crate::flow::hasher::hex;
 use crate::flow::work;
 use crate::repo::manifest::Deletes;
@@ -49,6 +53,8 @@ pub struct Options {
     pub sample: usize,
     /// A height and the hash that the node's header must have there.
     pub trusted: Option<(u64, String)>,
+    /// What is known of its signatures.
+    pub signatures: Signatures,
 }
 
 /// Compares; see [`Options`]. What differs is in the report, an error only what kept it from being seen.
@@ -59,7 +65,7 @@ pub struct Options {
 ///
 /// let connect = Box::new(Connect::new("node:7331".parse()?));
 /// let against = vec!["full.badger".into()];
-/// let options = live::Options { connect, against, sample: live::SAMPLE, trusted: None };
+/// let options = live::Options { connect, against, sample: live::SAMPLE, trusted: None, signatures: Default::default() };
 /// let report = live::run(options, Progress::new()).await?;
 /// assert!(report.ok, "{:?}", report.findings);
 /// # Ok(()) }
@@ -69,6 +75,9 @@ pub async fn run(options: Options, progress: Progress) -> Result<Report> {
         let what = format!("expected at most {MOST} heights to compare, found {}", options.sample);
         return Err(Error::invalid(what).with_hint("take a backup and verify it: that looks at every block"));
     }
+    let trusted = options.trusted.as_ref();
+    let trusted = trusted.map(|(height, hex)| Ok::<_, Error>((*height, hash("a trusted hash", hex)?)));
+    let trusted = trusted.transpose()?;
     progress.begin(Phase::Preparing, 0);
     let reads = rpc::connect(&options.connect).await?.reader();
     let node = Standing::of(&reads).await?;
@@ -79,8 +88,11 @@ pub async fn run(options: Options, progress: Progress) -> Result<Report> {
         Ok((held, range))
     })
     .await?;
-    let mut comparison = Comparison::new(&node, range.as_ref());
-    let heights = comparison.heights(options.sample, options.trusted.as_ref());
+    let mut comparison = Comparison::new(&node, range.as_ref(), options.signatures);
+    if comparison.is_of_another_chain() {
+        return Ok(comparison.report(held.as_ref(), &progress));
+    }
+    let heights = comparison.heights(options.sample, trusted.as_ref());
     progress.begin(Phase::Verifying, 0);
     let wanted = heights.clone();
     let (held, blocks) = work::blocking(progress.clone(), move |progress| match held {
@@ -91,7 +103,7 @@ pub async fn run(options: Options, progress: Progress) -> Result<Report> {
         None => Ok((None, None)),
     })
     .await?;
-    comparison.run(&reads, &heights, blocks, options.trusted.as_ref(), &progress).await?;
+    comparison.run(&reads, &heights, blocks, trusted.as_ref(), &progress).await?;
     Ok(comparison.report(held.as_ref(), &progress))
 }
 
@@ -111,7 +123,7 @@ impl Standing {
         let mark = Key::Mark(Mark::PrunedBlocks).to_string();
         let mark = reads.metadata(mark.trim_start_matches("/0/m/"), MAX_REPLY).await?;
         let pruned = match mark {
-            Found::Here(value) => <[u8; 8]>::try_from(&value[..]).map_or(0, u64::from_le_bytes),
+            Found::Here(value) => key::height(&value).unwrap_or(0),
             _ => 0,
         };
         let base = state.initial_height.max(1).max(pruned.saturating_add(1));
@@ -125,22 +137,33 @@ type Side = Option<Result<Block>>;
 struct Comparison<'a> {
     node: &'a Standing,
     range: Option<&'a Range>,
+    signatures: Signatures,
     findings: Vec<Finding>,
     compared: u64,
     asked: u64,
+    /// The lowest block whose signature cannot be verified, and how many there are.
+    unverified: Option<(u64, u64)>,
+    /// A block behind a based sequencer's does not name the one before it.
+    unlinked: bool,
 }
 
 impl<'a> Comparison<'a> {
-    fn new(node: &'a Standing, range: Option<&'a Range>) -> Self {
-        let mut this = Self { node, range, findings: Vec::new(), compared: 0, asked: 0 };
-        if let Some(range) = range
-            && node.tip < range.top
-        {
-            let what =
-                format!("expected a tip of at least {}, as in the backup, found {}", range.top, node.tip);
-            this.add(Finding::warning("live-behind", what), node.tip);
-        }
-        this
+    fn new(node: &'a Standing, range: Option<&'a Range>, signatures: Signatures) -> Self {
+        let (findings, unverified) = (Vec::new(), None);
+        Self { node, range, signatures, findings, compared: 0, asked: 0, unverified, unlinked: false }
+    }
+
+    /// Then nothing else is compared.
+    fn is_of_another_chain(&mut self) -> bool {
+        let known = self.range.and_then(|range| range.chain_id.as_ref());
+        let Some(expected) = known.filter(|expected| **expected != self.node.chain_id) else { return false };
+        let what = format!(
+            "expected chain id {}, found {}: the node is of another chain, and nothing else was compared",
+            expected.escape_debug(),
+            self.node.chain_id.escape_debug()
+        );
+        self.findings.push(Finding::new(Severity::Error, "live-chain-id", Kind::Mismatch, what));
+        true
     }
 
     fn add(&mut self, mut finding: Finding, height: u64) {
@@ -154,7 +177,12 @@ impl<'a> Comparison<'a> {
     }
 
     /// The heights to compare: spread over what both have, its ends among them.
-    fn heights(&mut self, sample: usize, trusted: Option<&(u64, String)>) -> Vec<u64> {
+    fn heights(&mut self, sample: usize, trusted: Option<&(u64, Hash)>) -> Vec<u64> {
+        if let Some(range) = self.range.filter(|range| self.node.tip < range.top) {
+            let (expected, found) = (range.top, self.node.tip);
+            let what = format!("expected a tip of at least {expected}, as in the backup, found {found}");
+            self.add(Finding::warning("live-behind", what), found);
+        }
         let (low, high) = match self.range {
             Some(range) => (self.node.base.max(range.base), self.node.tip.min(range.top)),
             None => (self.node.base, self.node.tip),
@@ -162,7 +190,7 @@ impl<'a> Comparison<'a> {
         let mut heights = spread(low, high, sample);
         if heights.is_empty() {
             let what = "expected heights that both have, found none: nothing was compared";
-            self.add(Finding::warning("live-apart", what), self.node.tip);
+            self.add(Finding::new(Severity::Error, "live-apart", Kind::Mismatch, what), self.node.tip);
         }
         heights.extend(trusted.map(|(height, _)| *height));
         heights.sort_unstable();
@@ -175,21 +203,11 @@ impl<'a> Comparison<'a> {
         reads: &Reader,
         heights: &[u64],
         held: Option<BTreeMap<u64, Result<Block>>>,
-        trusted: Option<&(u64, String)>,
+        trusted: Option<&(u64, Hash)>,
         progress: &Progress,
     ) -> Result<()> {
         let compares = held.is_some();
         let mut held = held.unwrap_or_default();
-        let known = held.values().find_map(|block| block.as_ref().ok()).map(|block| block.chain_id.clone());
-        if let Some(expected) = known.filter(|expected| *expected != self.node.chain_id) {
-            let what = format!(
-                "expected chain id {}, found {}: the node is of another chain, and nothing else was compared",
-                expected.escape_debug(),
-                self.node.chain_id.escape_debug()
-            );
-            self.findings.push(Finding::new(Severity::Error, "live-chain-id", Kind::Mismatch, what));
-            return Ok(());
-        }
         let mut waiting = heights.iter().copied();
         let mut calls = JoinSet::new();
         let alone = Arc::new(Mutex::new(()));
@@ -214,19 +232,66 @@ impl<'a> Comparison<'a> {
             let backup = compares.then(|| held.remove(&height)).filter(|_| in_both);
             self.compare(height, block, &before, backup);
         }
+        if let Some((first, blocks)) = self.unverified.filter(|_| self.signatures != Signatures::Unverified) {
+            let what = format!(
+                "block {first}: expected signatures over ev-node's default payload by the proposer's key, found {blocks} blocks whose signatures \
+                 cannot be verified, the first here"
+            );
+            self.add(Finding::warning("live-unverified", what), first);
+        }
         self.findings.sort_by_key(|finding| finding.height);
         Ok(())
     }
 
-    fn trust(&mut self, height: u64, hash: &str, block: Option<&Result<Block>>) {
+    fn trust(&mut self, height: u64, hash: &Hash, block: Option<&Result<Block>>) {
         let found = match block {
+            Some(Ok(block)) if block.hash == *hash => return,
             Some(Ok(block)) => hex(&block.hash),
             Some(Err(_)) => return,
             None => "no block".to_owned(),
         };
-        if !found.eq_ignore_ascii_case(hash) {
-            self.differs("live-trusted", height, &format!("the trusted hash {hash}"), &found);
+        self.differs("live-trusted", height, &format!("the trusted hash {}", hex(hash)), &found);
+    }
+
+    /// Who made it, as far as that is known.
+    fn sealed(&mut self, block: &Block) {
+        let height = block.height;
+        match block.seal {
+            Seal::None if self.signatures != Signatures::Optional => {
+                let what = format!("block {height}: expected a signature, found none");
+                let hint =
+                    "a based sequencer signs nothing: say signatures=\"optional\" if the chain has one";
+                let mut finding = Finding::new(Severity::Error, "live-unsigned", Kind::Damaged, what);
+                finding.hint = Some(hint.to_owned());
+                self.add(finding, height);
+            }
+            Seal::Unverifiable => {
+                let (first, blocks) = self.unverified.unwrap_or((height, 0));
+                self.unverified = Some((first.min(height), blocks + 1));
+            }
+            Seal::Holds | Seal::None => {}
         }
+    }
+
+    /// Does it follow the one before it?
+    fn linked(&mut self, block: &Block, before: &Block) {
+        let height = block.height;
+        let found = match block.follows_or_leaves_based(before) {
+            Ok(true) if !self.unlinked => {
+                self.unlinked = true;
+                let what = format!(
+                    "block {height}: expected the hash of header {}, found another, as a chain that has left its based sequencer may have it once",
+                    before.height
+                );
+                Finding::warning("live-link", what)
+            }
+            Ok(false) => return,
+            Ok(true) | Err(_) => match block.follows(before) {
+                Err(error) => Finding::from_error("live-link", &error),
+                Ok(()) => return,
+            },
+        };
+        self.add(found, height);
     }
 
     /// One height: the node's block and the one before it, and the backup's where one is compared with.
@@ -238,10 +303,9 @@ impl<'a> Comparison<'a> {
             }
             Some(Ok(block)) => block,
         };
-        if let Some(Ok(before)) = before
-            && let Err(error) = block.follows(before)
-        {
-            self.add(Finding::from_error("live-link", &error), height);
+        self.sealed(&block);
+        if let Some(Ok(before)) = before {
+            self.linked(&block, before);
         }
         let backup = match backup {
             None => return self.compared = self.compared.max(height),

@@ -215,7 +215,6 @@ OF_PATHS: dict[str, Any] = {
     "level": "quick",
     "chain": False,
     "genesis": "genesis.json",
-    "signatures": "bogus",
     "was_based": True,
     "el_height": 0,
     "el_timestamp": 1,
@@ -243,7 +242,7 @@ def test_an_option_that_does_not_apply_is_refused_and_never_passed_over(full: Ba
 
 
 def test_each_option_is_of_paths_of_nodes_or_of_both() -> None:
-    both = {"trusted", "connect_timeout_s", "idle_timeout_s", "progress"}
+    both = {"trusted", "signatures", "connect_timeout_s", "idle_timeout_s", "progress"}
     assert {*OF_PATHS, *OF_NODES, *both} == set(inspect.signature(evbackup.verify).parameters) - {"paths"}
 
 
@@ -286,7 +285,7 @@ def test_a_report_says_what_was_asked(full: Backup, server: evbackup.Server) -> 
     assert asked == evbackup.Asked(level="full", trusted=trusted, signatures="unverified", was_based=False, el_height=1)
     report = evbackup.verify(server.address, against=full, sample=10, token=None, headers={})
     assert full.path is not None
-    assert report.asked == evbackup.Asked(addr=server.address, against=(full.path,), sample=10)
+    assert report.asked == evbackup.Asked(addr=server.address, against=(full.path,), sample=10, signatures="required")
     assert report.compared_heights == 10
     assert repr(report) == f"<Report ok: node {server.address}: 10 heights compared>"
     assert evbackup.Report._of(json.loads(json.dumps(report.as_dict()))) == report

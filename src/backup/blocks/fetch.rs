@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::evnode::block::{Block, Seal};
 use crate::evnode::hash::Hash;
 use crate::evnode::key::{Mark, Part};
+use crate::evnode::record::State;
 use crate::rpc::{DAMAGED_HINT, Found, MAX_REPLY, Reader};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -131,6 +132,10 @@ pub(super) struct Fetcher<'a> {
     unsigned: u64,
     unverifiable: u64,
     unindexed: u64,
+    /// The block that does not name the one before it, behind a based sequencer's.
+    unlinked: Option<u64>,
+    /// Where the node stood on DA after the newest block that was handed on; 0: not known.
+    da_height: u64,
 }
 
 impl<'a> Fetcher<'a> {
@@ -151,6 +156,8 @@ impl<'a> Fetcher<'a> {
             unsigned: 0,
             unverifiable: 0,
             unindexed: 0,
+            unlinked: None,
+            da_height: 0,
         }
     }
 
@@ -232,9 +239,15 @@ impl<'a> Fetcher<'a> {
     /// Holds a block against the one before it, and hands that one on.
     async fn accept(&mut self, whole: Box<Whole>, room: OwnedSemaphorePermit) -> Result<Sent> {
         let block = &whole.block;
-        let linked = self.last().map_or_else(|| self.begins(block), |last| block.follows(last));
-        if let Err(error) = linked {
-            return Err(self.unlinked(error).await);
+        let linked = match self.last() {
+            None => self.begins(block).map(|()| false),
+            Some(last) if self.unlinked.is_none() => block.follows_or_leaves_based(last),
+            Some(last) => block.follows(last).map(|()| false),
+        };
+        match linked {
+            Ok(true) => self.unlinked = Some(block.height),
+            Ok(false) => {}
+            Err(error) => return Err(self.why_unlinked(error).await),
         }
         self.unsigned += u64::from(block.seal == Seal::None);
         self.unverifiable += u64::from(block.seal == Seal::Unverifiable);
@@ -252,7 +265,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// A block that does not follow the one before it: was the node rolled back between the two?
-    async fn unlinked(&self, error: Error) -> Error {
+    async fn why_unlinked(&self, error: Error) -> Error {
         let tip = &self.plan.tip;
         match self.reads.block(tip.height, MAX_REPLY).await {
             Ok(Found::Here(now)) if sha256(&now.header) == tip.index => error.with_hint(DAMAGED_HINT),
@@ -295,6 +308,8 @@ impl<'a> Fetcher<'a> {
 
     async fn hand_on(&mut self, whole: Box<Whole>, room: OwnedSemaphorePermit, state: Option<Bytes>) -> Sent {
         let height = whole.block.height;
+        let stood = state.as_ref().and_then(|state| State::decode(state).ok());
+        self.da_height = stood.map_or(0, |state| state.da_height);
         let known = whole.before.clone();
         let rebuilt = || Bytes::from(self.plan.state_before(&whole.block));
         let before = (height == self.plan.initial).then(|| known.unwrap_or_else(rebuilt));
@@ -409,7 +424,7 @@ impl<'a> Fetcher<'a> {
             return Ok(());
         };
         let next = Block::read(height, &next.header, &next.data)?;
-        next.follows(tip).map_err(|error| rolled_back(error.what().to_owned()))?;
+        next.follows_or_leaves_based(tip).map_err(|error| rolled_back(error.what().to_owned()))?;
         if next.app_hash == self.plan.state.app_hash {
             return Ok(());
         }
@@ -454,7 +469,7 @@ impl<'a> Fetcher<'a> {
 
     async fn end_early(&mut self, height: u64, hash: Hash, error: &Error) {
         let tip = self.plan.tip.height;
-        let entries = self.plan.metadata.cut(&self.end(height, 0));
+        let entries = self.plan.metadata.cut(&self.end(height, self.da_height));
         let began = self.plan.metadata.mark(Mark::DaIncluded).min(height);
         let included = self.plan.included.unwrap_or(began);
         let note = format!(
@@ -484,6 +499,11 @@ impl<'a> Fetcher<'a> {
                 notes.push(format!("{count} blocks {what}"));
             }
         }
+        notes.extend(self.unlinked.map(|height| {
+            format!(
+                "block {height} does not name the one before it, as a chain that has left its based sequencer may have it: verify it with was_based=True"
+            )
+        }));
         let pruned = if self.pruned >= self.plan.first { self.pruned } else { 0 };
         if pruned > 0 {
             notes.push(format!("the node pruned its blocks up to {pruned} meanwhile: they are not in it"));

@@ -6,7 +6,7 @@ use crate::backup::session::Question;
 use crate::base::checksum::{Sha256, sha256_hex};
 use crate::error::{Error, Result};
 use crate::evnode::block::{Block, Seal};
-use crate::evnode::key::Mark;
+use crate::evnode::key::{self, Mark};
 use crate::evnode::record::{State, Timestamp, Version};
 use crate::flow::increment::Base;
 use crate::rpc::{Announced, Found, MAX_REPLY, ReadBlock, ReadState, Reader};
@@ -293,7 +293,7 @@ async fn tip(reads: &Reader, state: &ReadState) -> Result<Block> {
 /// Do names lead out of the metadata? Then `../t` is the tip.
 async fn probed(reads: &Reader, tip: u64, base: Option<&Base>, notes: &mut Vec<String>) -> Result<Way> {
     let found = match reads.metadata("../t", MAX_REPLY).await? {
-        Found::Here(value) => <[u8; 8]>::try_from(&value[..]).ok().map(u64::from_le_bytes),
+        Found::Here(value) => key::height(&value),
         _ => None,
     };
     // The node may have gone on.

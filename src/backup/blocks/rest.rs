@@ -1,7 +1,7 @@
 //! What belongs to no block: the metadata that can be asked for by name, fitted to the tip that the copy ends at.
 
 use crate::error::Result;
-use crate::evnode::key::{Key, Mark, Part, TIP};
+use crate::evnode::key::{self, Key, Mark, Part, TIP};
 use crate::evnode::record::{Checkpoint, Data, SignedHeader, snapshot};
 use crate::rpc::{Found, MAX_REPLY, Reader};
 use bytes::Bytes;
@@ -60,7 +60,7 @@ impl Metadata {
 
     /// What a mark says; 0 when it is not there, or is none.
     pub(super) fn mark(&self, mark: Mark) -> u64 {
-        self.value(Key::Mark(mark)).and_then(number).unwrap_or(0)
+        self.value(Key::Mark(mark)).and_then(|value| key::height(value)).unwrap_or(0)
     }
 
     /// The entries of a datastore that ends at a height: the tip, and what a node keeps of these when it is cut there.
@@ -73,9 +73,9 @@ impl Metadata {
                 // Ours says what is in the copy.
                 Key::Mark(Mark::PrunedBlocks) => None,
                 Key::Mark(Mark::GenesisDa) => Some(value.to_vec()),
-                Key::Mark(_) => {
-                    Some(number(value).map_or(value.to_vec(), |mark| mark.min(height).to_le_bytes().to_vec()))
-                }
+                Key::Mark(_) => Some(
+                    key::height(value).map_or(value.to_vec(), |mark| mark.min(height).to_le_bytes().to_vec()),
+                ),
                 Key::Pending(_) => pending.then(|| value.to_vec()),
                 Key::CacheSnapshot(_) => below(value, height),
                 _ => None,
@@ -112,10 +112,6 @@ impl Metadata {
 fn name(key: &Key<'_>) -> String {
     let bytes = key.to_bytes();
     String::from_utf8_lossy(bytes.strip_prefix(METADATA).unwrap_or(&bytes)).into_owned()
-}
-
-fn number(value: &Bytes) -> Option<u64> {
-    <[u8; 8]>::try_from(&value[..]).ok().map(u64::from_le_bytes)
 }
 
 /// The records of blocks up to a height; nothing where they are none.

@@ -4,7 +4,7 @@ use super::Way;
 use crate::error::{Kind, Result};
 use crate::evnode::block::Block;
 use crate::evnode::hash::Hash;
-use crate::evnode::key::Key;
+use crate::evnode::key::{self, Key};
 use crate::rpc::{DAMAGED_HINT, Found, Reader};
 use bytes::Bytes;
 
@@ -116,5 +116,5 @@ pub(super) async fn da_heights(reads: Reader, height: u64) -> Result<[u64; 2]> {
 async fn da_height(reads: &Reader, height: u64, part: &str) -> Result<u64> {
     let found = reads.metadata(&format!("rhb/{height}/{part}"), NUMBER).await?;
     let Found::Here(value) = found else { return Ok(0) };
-    Ok(<[u8; 8]>::try_from(&value[..]).map_or(0, u64::from_le_bytes))
+    Ok(key::height(&value).unwrap_or(0))
 }

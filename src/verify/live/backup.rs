@@ -5,7 +5,8 @@ use crate::base::scratch::Scratch;
 use crate::entry::{Datastore, META_DELETE, Need, Snapshot, Source};
 use crate::error::{Error, Result};
 use crate::evnode::block::{Block, Contents};
-use crate::evnode::key::{self, Key};
+use crate::evnode::key::{self, Key, Mark};
+use crate::evnode::record::SignedHeader;
 use crate::flow::chain::Chain;
 use crate::flow::datastore::{self, ReadOptions};
 use crate::repo::manifest::Deletes;
@@ -15,10 +16,12 @@ use std::path::PathBuf;
 const SORT_MEMORY: usize = 64 << 20;
 
 /// The blocks that a backup has.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Range {
     pub(super) base: u64,
     pub(super) top: u64,
+    /// The chain's name, where its manifest or a header says it.
+    pub(super) chain_id: Option<String>,
 }
 
 /// Segments of a chain, or a datastore.
@@ -50,21 +53,29 @@ impl Held {
 
     /// From the first block that was not pruned to the highest one that is whole.
     pub(super) fn range(&self, progress: &Progress) -> Result<Range> {
-        let (pruned, top) = match self {
+        let range = match self {
             Self::Datastore(_, datastore, _) => {
-                let snapshot =
+                let marks =
                     datastore.snapshot_for(&Need::keys(vec![key::PRUNED_BLOCKS.to_vec()]), progress)?;
-                (mark(&*snapshot)?, snapshot.tip()?)
+                let (pruned, top) = (mark(&*marks)?, marks.tip()?);
+                let newest = Key::Header(top).to_bytes();
+                let header =
+                    live(&*datastore.snapshot_for(&Need::keys(vec![newest.clone()]), progress)?, &newest)?;
+                Range { base: after(pruned), top, chain_id: header.as_deref().and_then(named) }
             }
             Self::Chain(chain) => match chain.newest().filter(|newest| newest.complete_height > 0) {
-                Some(newest) => (newest.pruned.blocks, newest.complete_height),
+                Some(newest) => Range {
+                    base: after(newest.pruned.blocks),
+                    top: newest.complete_height,
+                    chain_id: newest.chain_id.clone(),
+                },
                 None => scanned(chain, progress)?,
             },
         };
-        if top == 0 {
+        if range.top == 0 {
             return Err(Error::invalid("expected a backup with blocks to compare with, found none"));
         }
-        Ok(Range { base: pruned.saturating_add(1), top })
+        Ok(range)
     }
 
     /// Its blocks at `heights`, each as far as it is right; those that it has not are left out.
@@ -153,15 +164,35 @@ fn newest(chain: &Chain, progress: &Progress, each: &mut dyn FnMut(&[u8], &[u8])
     Ok(())
 }
 
-/// Pruning mark and tip of a chain without a manifest that says them.
-fn scanned(chain: &Chain, progress: &Progress) -> Result<(u64, u64)> {
-    let (mut pruned, mut top) = (0, 0);
-    newest(chain, progress, &mut |key, value| match key {
-        key::TIP => top = key::height(value).unwrap_or(0),
-        key::PRUNED_BLOCKS => pruned = key::height(value).unwrap_or(0),
-        _ => {}
+fn after(pruned: u64) -> u64 {
+    pruned.saturating_add(1)
+}
+
+/// The chain's name in a header.
+fn named(header: &[u8]) -> Option<String> {
+    SignedHeader::decode(header).ok().map(|signed| signed.header.chain_id.to_owned())
+}
+
+/// What a chain holds whose manifest does not say it. It may be torn: it is whole up to where the first of its families ends.
+fn scanned(chain: &Chain, progress: &Progress) -> Result<Range> {
+    let (mut pruned, mut chain_id, mut tops) = (0, None, [None::<u64>; 4]);
+    newest(chain, progress, &mut |key, value| {
+        let (at, height) = match Key::parse(key) {
+            Key::Tip => (0, key::height(value)),
+            Key::Header(height) => {
+                chain_id = chain_id.take().or_else(|| named(value));
+                (1, Some(height))
+            }
+            Key::Data(height) => (2, Some(height)),
+            Key::Signature(height) => (3, Some(height)),
+            Key::Mark(Mark::PrunedBlocks) => return pruned = key::height(value).unwrap_or(0),
+            _ => return,
+        };
+        if let Some(top) = tops.get_mut(at) {
+            *top = (*top).max(height);
+        }
     })?;
-    Ok((pruned, top))
+    Ok(Range { base: after(pruned), top: tops.into_iter().flatten().min().unwrap_or(0), chain_id })
 }
 
 fn collect(chain: &Chain, heights: &[u64], progress: &Progress) -> Result<Blocks> {

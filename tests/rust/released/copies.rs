@@ -1,6 +1,7 @@
 use super::node::{Asked, Node};
 use super::*;
-use crate::proof::{block_on, digest_at, into_badger, restore_to, take};
+use crate::proof::{block_on, digest_at, into_badger, into_rocksdb, put, restore_to, take};
+use evbackup::entry::Datastore as _;
 use evbackup::error::Kind;
 use evbackup::evnode::key::Mark;
 
@@ -63,6 +64,73 @@ fn a_node_without_the_backup_rpc_is_copied_block_by_block() {
             [of(directory).await, of(folder.path().join("store")).await],
             [expected.clone(), expected]
         );
+    });
+}
+
+/// Of states below the tip nobody knows where the node stood on DA; a sequencer that does not know it either reads nothing from there.
+#[test]
+fn what_is_cut_below_the_tip_of_a_copy_goes_on_reading_da() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let node = Node::new(sample());
+        let address = node.start().await;
+        copy(address, &path("full"), Since::Version(0)).await.unwrap();
+        node.world().sample.extend(30, |_, _| {});
+        copy(address, &path("inc"), Since::Segment(path("full"))).await.unwrap();
+        let chain = [path("full"), path("inc")];
+        put(
+            &path("genesis.json"),
+            format!(
+                r#"{{"chain_id": "sample-1", "start_time": "2023-11-14T22:13:20.123456789Z", "initial_height": 1,
+                    "da_start_height": 90, "proposer_address": "{}"}}"#,
+                data_encoding::BASE64.encode(&node.world().sample.proposer().address())
+            )
+            .as_bytes(),
+        );
+        for (height, genesis, da_height) in [(80, false, 101), (80, true, 90), (130, false, 220)] {
+            let dest = path(&format!("{height}{genesis}"));
+            let options = evbackup::restore::Options {
+                at_height: Some(height),
+                role: Some("aggregator".to_owned()),
+                genesis: genesis.then(|| path("genesis.json")),
+                ..into_rocksdb(&chain, &dest)
+            };
+            let made = evbackup::restore::run(options, Progress::new()).await.unwrap();
+            let store = evbackup::store::Store::open(&dest).unwrap();
+            let snapshot = store.snapshot().unwrap();
+            let value = |key: &[u8]| snapshot.get(key).unwrap().unwrap().value;
+            let state = value(format!("/0/s/{height}").as_bytes());
+            assert_eq!(evbackup::evnode::record::State::decode(&state).unwrap().da_height, da_height);
+            let checkpoint = evbackup::evnode::record::Checkpoint { da_height, tx_index: 0 };
+            assert_eq!(value(b"/single/checkpoint"), checkpoint.encode());
+            let guessed = made.dangers.iter().any(|danger| danger.contains("da_start_height"));
+            assert_eq!(guessed, da_height == 101, "{:?}", made.dangers);
+        }
+    });
+}
+
+/// A chain that has left its based sequencer may break one link there, and none besides.
+#[test]
+fn the_link_that_breaks_behind_a_based_sequencer_is_copied_once() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        for raw in [false, true] {
+            let take = async |sample: Sample, name: &str| {
+                let path = folder.path().join(format!("{name}{raw}"));
+                let address = Node::new(sample).start().await;
+                let options =
+                    backup::Options { via: Via::Blocks, raw, ..options(address, &path, Since::Version(0)) };
+                backup::run(options, Progress::new()).await
+            };
+            let made = take(super::live::once_based(10, 20, &[11]), "once").await.unwrap();
+            assert_eq!(made.complete_height, 20);
+            assert!(made.notes.iter().any(|note| note.contains("was_based")), "{:?}", made.notes);
+            for broken in [&[11, 15][..], &[9], &[15]] {
+                let error = take(super::live::once_based(10, 20, broken), "no").await.unwrap_err();
+                assert_eq!(error.kind(), Kind::Damaged, "{broken:?}: {error}");
+            }
+        }
     });
 }
 

@@ -1,17 +1,27 @@
 use super::node::Node;
 use super::*;
 use crate::proof::{block_on, in_memory, put, restore_to};
+use evbackup::entry::Sink as _;
 use evbackup::error::Kind;
+use evbackup::evnode::chain::Signatures;
 use evbackup::evnode::sample::Stage;
 use evbackup::rpc::Connect;
 use evbackup::verify::{Report, Severity, live as verb};
 
 async fn held(address: SocketAddr, against: &[PathBuf], sample: usize) -> Result<Report> {
+    verb::run(asked(address, against, sample), Progress::new()).await
+}
+
+fn asked(address: SocketAddr, against: &[PathBuf], sample: usize) -> verb::Options {
     let mut connect = Connect::new(address.to_string().parse().unwrap());
     connect.idle_timeout = Duration::from_secs(2);
-    let options =
-        verb::Options { connect: Box::new(connect), against: against.to_vec(), sample, trusted: None };
-    verb::run(options, Progress::new()).await
+    verb::Options {
+        connect: Box::new(connect),
+        against: against.to_vec(),
+        sample,
+        trusted: None,
+        signatures: Signatures::Required,
+    }
 }
 
 fn codes(report: &Report) -> Vec<(&'static str, Option<u64>)> {
@@ -44,12 +54,6 @@ fn a_node_is_what_its_backup_says_and_another_is_not() {
             }
         });
         let turned = Node::new(turned).start().await;
-        let stranger = |stage: Stage, draft: &mut evbackup::evnode::sample::Draft| {
-            if stage == Stage::Made {
-                draft.chain_id = "stranger-1".to_owned();
-                draft.data_hash = commitment(draft.transactions.as_slice());
-            }
-        };
         let mut other = Sample::new(1);
         other.extend(60, stranger);
         let other = Node::new(other).start().await;
@@ -67,6 +71,13 @@ fn a_node_is_what_its_backup_says_and_another_is_not() {
             assert_eq!(codes(&report), [("live-chain-id", None)]);
         }
     });
+}
+
+fn stranger(stage: Stage, draft: &mut evbackup::evnode::sample::Draft) {
+    if stage == Stage::Made {
+        draft.chain_id = "stranger-1".to_owned();
+        draft.data_hash = commitment(draft.transactions.as_slice());
+    }
 }
 
 fn commitment(transactions: &[Vec<u8>]) -> Vec<u8> {
@@ -120,7 +131,8 @@ fn heights_that_only_one_has_are_said_not_compared() {
         let folder = in_memory();
         let node = Node::new(Sample::with_blocks(60));
         let address = node.start().await;
-        let against = backups(address, folder.path()).await.remove(0);
+        let backups = backups(address, folder.path()).await;
+        let against = backups[0].clone();
         let behind = Node::new(Sample::with_blocks(40)).start().await;
         let report = held(behind, &against, 10).await.unwrap();
         assert_eq!(codes(&report), [("live-behind", Some(40))]);
@@ -133,6 +145,15 @@ fn heights_that_only_one_has_are_said_not_compared() {
         }
         let report = held(address, &against, 10).await.unwrap();
         assert_eq!(codes(&report), [("live-apart", Some(90))]);
+        assert!(!report.ok, "nothing was compared with what was to be");
+        // Another chain is told, whatever its heights.
+        let mut other = Sample::new(100);
+        other.extend(20, stranger);
+        let other = Node::new(other).start().await;
+        for against in &backups {
+            let report = held(other, against, 7).await.unwrap();
+            assert_eq!(codes(&report), [("live-chain-id", None)], "{against:?}");
+        }
         node.world().sample = Sample::new(1);
         assert_eq!(held(address, &against, 10).await.unwrap_err().kind(), Kind::Unavailable);
         assert_eq!(held(behind, &against, 1_000_000).await.unwrap_err().kind(), Kind::Invalid);
@@ -152,13 +173,108 @@ fn a_hash_that_the_operator_trusts_is_asked_for() {
         };
         let hash = evbackup::flow::hasher::hex(&block.hash);
         for (hash, expected) in [(hash, vec![]), ("00".repeat(32), vec![("live-trusted", Some(13))])] {
-            let options = verb::Options {
-                connect: Box::new(Connect::new(address.to_string().parse().unwrap())),
-                against: Vec::new(),
-                sample: 2,
-                trusted: Some((13, hash)),
-            };
-            assert_eq!(codes(&verb::run(options, Progress::new()).await.unwrap()), expected);
+            for hash in [hash.clone(), format!("0x{}", hash.to_uppercase())] {
+                let options = verb::Options { trusted: Some((13, hash)), ..asked(address, &[], 2) };
+                assert_eq!(codes(&verb::run(options, Progress::new()).await.unwrap()), expected);
+            }
+        }
+        node.world().asked.clear();
+        let odd = verb::Options { trusted: Some((13, "12".to_owned())), ..asked(address, &[], 2) };
+        let error = verb::run(odd, Progress::new()).await.unwrap_err();
+        assert_eq!(error.to_string(), "expected a trusted hash of 64 hex digits, found \"12\"");
+        assert!(node.world().asked.is_empty(), "the node was asked all the same");
+    });
+}
+
+/// Blocks of a based sequencer up to a height, signed ones above, of which the first names another block before it.
+pub(super) fn once_based(based: u64, blocks: u64, broken: &[u64]) -> Sample {
+    let mut sample = Sample::new(1);
+    sample.extend(blocks, |stage, draft| match stage {
+        Stage::Made if broken.contains(&draft.height) => draft.last_header_hash = vec![7; 32],
+        Stage::Signed if draft.height <= based => {
+            draft.signature.clear();
+            draft.signature_beside.clear();
+            draft.signer_key.clear();
+        }
+        _ => {}
+    });
+    sample
+}
+
+#[test]
+fn blocks_that_nobody_has_signed_are_told_unless_they_may_be() {
+    block_on(async {
+        let node = Node::new(once_based(10, 20, &[])).start().await;
+        let report = held(node, &[], 3).await.unwrap();
+        assert_eq!(codes(&report), [("live-unsigned", Some(1)), ("live-unsigned", Some(10))]);
+        assert!(!report.ok);
+        let optional = verb::Options { signatures: Signatures::Optional, ..asked(node, &[], 3) };
+        let report = verb::run(optional, Progress::new()).await.unwrap();
+        assert!(report.ok && report.findings.is_empty(), "{:?}", report.findings);
+
+        let mut foreign = Sample::new(1);
+        foreign.extend(20, |stage, draft| match stage {
+            Stage::Made => draft.validator_hash = vec![1; 32],
+            Stage::Signed => {
+                draft.signature = vec![7; 64];
+                draft.signature_beside = vec![7; 64];
+            }
+            Stage::State => {}
+        });
+        let node = Node::new(foreign).start().await;
+        let report = held(node, &[], 3).await.unwrap();
+        assert_eq!(codes(&report), [("live-unverified", Some(1))], "it is said once");
+        assert!(report.ok && report.findings[0].message.contains("3 blocks"), "{:?}", report.findings);
+    });
+}
+
+#[test]
+fn the_link_that_breaks_behind_a_based_sequencer_is_a_warning_once() {
+    block_on(async {
+        let ask = async |sample: Sample| {
+            let node = Node::new(sample).start().await;
+            let options = verb::Options { signatures: Signatures::Optional, ..asked(node, &[], 20) };
+            verb::run(options, Progress::new()).await.unwrap()
+        };
+        let report = ask(once_based(10, 20, &[11])).await;
+        assert_eq!(codes(&report), [("live-link", Some(11))]);
+        assert!(report.ok && report.findings[0].level == Severity::Warning);
+        for broken in [9, 14] {
+            let report = ask(once_based(10, 20, &[11, broken])).await;
+            let errors: Vec<_> = report
+                .findings
+                .iter()
+                .filter(|one| one.level == Severity::Error)
+                .map(|one| one.height)
+                .collect();
+            assert_eq!(errors, [Some(broken)]);
+        }
+    });
+}
+
+/// Of a bare segment nobody knows what was announced: what it is whole to is where the first of its families ends.
+#[test]
+fn of_a_torn_segment_without_a_manifest_only_what_is_whole_is_compared() {
+    block_on(async {
+        let folder = in_memory();
+        let sample = Sample::with_blocks(60);
+        let node = Node::new(sample.clone()).start().await;
+        for torn in ["/0/d/59 /0/d/60", "/0/c/60 /0/c/59", "/0/h/59 /0/h/60 /0/d/60"] {
+            let mut stream = Vec::new();
+            let mut writer = Box::new(evbackup::format::Writer::new(1, |frame: &mut Vec<u8>| {
+                stream.append(frame);
+                Ok(())
+            }));
+            let gone: Vec<_> = torn.split(' ').map(str::as_bytes).collect();
+            for entry in sample.entries().filter(|entry| !gone.contains(&entry.key)) {
+                writer.put(entry).unwrap();
+            }
+            writer.finish().unwrap();
+            let bare = folder.path().join("torn");
+            put(&bare, &stream);
+            let report = held(node, &[bare], 60).await.unwrap();
+            assert!(report.ok && report.findings.is_empty(), "{torn}: {:?}", report.findings);
+            assert_eq!(report.tip_height, 58);
         }
     });
 }

@@ -107,9 +107,15 @@ fn a_copy_whose_node_goes_for_good_ends_where_it_is_whole() {
         let address = node.start().await;
         let cut = |from: u64| {
             let node = node.clone();
-            drop(node.troubled(move |_, asked| match asked {
-                Asked::Block(height) if *height >= from && *height < 90 => Err(gone()),
-                _ => Ok(()),
+            drop(node.troubled(move |_, asked| {
+                let height = match asked {
+                    Asked::Block(height) => Some(*height),
+                    Asked::Metadata(name) => {
+                        name.strip_prefix("../h/").and_then(|height| height.parse().ok())
+                    }
+                    Asked::State => None,
+                };
+                if height.is_some_and(|height| (from..90).contains(&height)) { Err(gone()) } else { Ok(()) }
             }));
         };
         cut(60);
@@ -122,6 +128,11 @@ fn a_copy_whose_node_goes_for_good_ends_where_it_is_whole() {
             full.notes
         );
         expect_sound(&[path("full")], 58);
+        // Its states are the node's own: they say where it stood on DA.
+        cut(60);
+        let raw = copy_raw(address, &path("raw"), Since::Version(0)).await.unwrap();
+        assert_eq!(raw.complete_height, 58);
+        assert_eq!(live(&[path("raw")])["/single/checkpoint"], [0x08, 158, 1]);
         cut(80);
         let inc = copy(address, &path("inc1"), Since::Segment(path("full"))).await.unwrap();
         assert_eq!((inc.since_version, inc.complete_height), (59, 78));
