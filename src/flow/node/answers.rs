@@ -18,7 +18,7 @@ use super::{Block, Heights, Node, Stored};
 use crate::base::progress::Progress;
 use crate::error::{Error, Kind};
 use crate::evnode::hash::{self, Hash};
-use crate::evnode::key::{Key, Mark};
+use crate::evnode::key::{self, Key, Mark};
 use crate::evnode::record::{self, Data, SignedHeader};
 use crate::proto::Timestamp;
 use crate::proto::evnode::get_block_request::Identifier;
@@ -70,13 +70,13 @@ impl Reads for Node {
     fn state(&self, progress: &Progress) -> Result<State, Refusal> {
         let no_tip = |text: &str| Refusal::NotFound(format!("failed to get current height: {text}"));
         let tip = self.height(progress).map_err(|error| told(error, no_tip))?;
-        let [state] = self.get(&[Key::State(tip).to_bytes()], progress)?;
-        let state = match state {
-            Some(state) => Some(state),
-            None => self.newest_state(progress)?,
-        };
-        let Some(state) = state else {
-            return Err(Refusal::NotFound(format!("failed to retrieve state: {NOT_FOUND}")));
+        let no_state = |text: &str| Refusal::NotFound(format!("failed to retrieve state: {text}"));
+        let stored = self.get(&[Key::State(tip).to_bytes()], progress).and_then(|[state]| match state {
+            Some(state) => Ok(Some(state)),
+            None => self.newest_state(tip, progress),
+        });
+        let Some(state) = stored.map_err(|error| told(error, no_state))? else {
+            return Err(no_state(NOT_FOUND));
         };
         let state = record::State::decode(&state).map_err(|error| {
             Refusal::NotFound(format!("failed to unmarshal state from protobuf: {}", error.what()))
@@ -97,21 +97,27 @@ impl Reads for Node {
     }
 
     fn metadata(&self, name: &str, progress: &Progress) -> Result<Bytes, Refusal> {
-        let value = Node::metadata(self, name, progress)?;
-        let none = || format!("failed to get metadata for key '{name}': {NOT_FOUND}");
-        value.map(Bytes::from).ok_or_else(|| Refusal::NotFound(none()))
+        let none = |text: &str| Refusal::NotFound(format!("failed to get metadata for key '{name}': {text}"));
+        let value = Node::metadata(self, name, progress).map_err(|error| told(error, none))?;
+        value.map(Bytes::from).ok_or_else(|| none(NOT_FOUND))
     }
 
     fn genesis_da_height(&self, progress: &Progress) -> Result<u64, Refusal> {
         let value = Reads::metadata(self, Mark::GenesisDa.name(), progress)?;
-        let height = <[u8; 8]>::try_from(&value[..]).map(u64::from_le_bytes);
-        height.map_err(|_| Refusal::NotFound("invalid metadata value".to_owned()))
+        key::height(&value).ok_or_else(|| Refusal::NotFound("invalid metadata value".to_owned()))
     }
 
     fn p2p_stores(&self, progress: &Progress) -> Result<Vec<P2pStoreSnapshot>, Refusal> {
-        let Heights { first, last } = self.heights(progress)?;
-        let head = if last == 0 { None } else { self.at(last, progress)? };
-        let tail = self.lowest(first, last, progress)?;
+        let ends = || -> Result<_, Error> {
+            let Heights { first, last } = self.heights(progress)?;
+            if last == 0 {
+                return Ok((last, None, None));
+            }
+            let tail = self.lowest(first, last, progress)?.map(|lowest| self.at(lowest, progress));
+            Ok((last, self.at(last, progress)?, tail.transpose()?.flatten()))
+        };
+        let unread = |text: &str| Refusal::Internal(format!("failed to read stores: {text}"));
+        let (last, head, tail) = ends().map_err(|error| told(error, unread))?;
         let store = |label: &str, entry: fn(&Block) -> Result<P2pStoreEntry, Error>| -> Result<_, Refusal> {
             let end = |block: &Option<Block>, end: &str| {
                 let read = block.as_ref().map(entry).transpose();
@@ -156,17 +162,6 @@ impl Node {
             Err(error) if matches!(error.kind(), Kind::Missing | Kind::Invalid) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// The lowest block: where the marks say, or the next above.
-    fn lowest(&self, first: u64, last: u64, progress: &Progress) -> Result<Option<Block>, Error> {
-        for height in first.max(1)..=last {
-            progress.check()?;
-            if let Some(block) = self.at(height, progress)? {
-                return Ok(Some(block));
-            }
-        }
-        Ok(None)
     }
 }
 

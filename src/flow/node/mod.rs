@@ -23,7 +23,7 @@ use crate::evnode::key::{self, Key, Mark, Part};
 use crate::evnode::path;
 use crate::evnode::record::{Data, SignedHeader, State};
 use door::Door;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Blocks that are read at once, if they are small.
 const BATCH: u64 = 64;
@@ -39,6 +39,11 @@ pub trait Values: Send + Sync {
     /// The height up to which blocks are whole, where that is known better than by the tip.
     fn complete_height(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether the blocks may begin above the first one that is not pruned, as those of an increment do.
+    fn begins_anywhere(&self) -> bool {
+        false
     }
 }
 
@@ -156,12 +161,14 @@ struct Stored {
 pub struct Node {
     values: Box<dyn Values>,
     door: Mutex<Door>,
+    /// The lowest block that was found, and where the marks said to look from.
+    lowest: Mutex<Option<(u64, u64)>>,
 }
 
 impl Node {
     /// Over `values`; what the hashes of many headers take goes into `scratch`.
     pub fn new(values: impl Values + 'static, scratch: Scratch) -> Self {
-        Self { values: Box::new(values), door: Mutex::new(Door::new(scratch)) }
+        Self { values: Box::new(values), door: Mutex::new(Door::new(scratch)), lowest: Mutex::default() }
     }
 
     /// The height of the newest block, 0 when there is none.
@@ -179,7 +186,45 @@ impl Node {
             return Ok(Heights::default());
         }
         let initial = if pruned > 0 { 0 } else { self.initial_height(last, progress)? };
-        Ok(Heights { first: initial.max(pruned.saturating_add(1)), last })
+        let mut first = initial.max(pruned.saturating_add(1));
+        if self.values.begins_anywhere() {
+            first = self.lowest(first, last, progress)?.unwrap_or(first);
+        }
+        Ok(Heights { first, last })
+    }
+
+    /// The lowest block from `first` to `last`: there, or somewhere above, and from it on all are there.
+    fn lowest(&self, first: u64, last: u64, progress: &Progress) -> Result<Option<u64>> {
+        let mut kept = self.lowest.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = |height: u64| -> Result<bool> {
+            progress.check()?;
+            let [header] = self.get(&[Key::Header(height).to_bytes()], progress)?;
+            Ok(header.is_some())
+        };
+        if let Some((_, lowest)) = kept.filter(|(from, lowest)| *from == first && *lowest <= last)
+            && there(lowest)?
+            && (lowest <= first || !there(lowest - 1)?)
+        {
+            return Ok(Some(lowest));
+        }
+        let lowest = if there(first)? {
+            first
+        } else if first < last && there(last)? {
+            let (mut missing, mut found) = (first, last);
+            while found - missing > 1 {
+                let middle = missing + (found - missing) / 2;
+                if there(middle)? {
+                    found = middle;
+                } else {
+                    missing = middle;
+                }
+            }
+            found
+        } else {
+            return Ok(None);
+        };
+        *kept = Some((first, lowest));
+        Ok(Some(lowest))
     }
 
     /// The height of the first block that there ever was; 1 where no state says so.
@@ -264,7 +309,9 @@ impl Node {
         if let Some(state) = state.filter(|_| height <= tip) {
             return Ok(state);
         }
-        if let Some(state) = self.newest_state(progress)?.filter(|_| height == tip) {
+        if height == tip
+            && let Some(state) = self.newest_state(tip, progress)?
+        {
             return Ok(state);
         }
         let pruned = mark(pruned.as_deref());
@@ -280,10 +327,10 @@ impl Node {
         })
     }
 
-    /// The only state that releases up to v1.0.0-beta.2 kept.
-    fn newest_state(&self, progress: &Progress) -> Result<Option<Vec<u8>>> {
+    /// The only state that releases up to v1.0.0-beta.2 kept, if it is that of the tip: later ones leave it as it was.
+    fn newest_state(&self, tip: u64, progress: &Progress) -> Result<Option<Vec<u8>>> {
         let [state] = self.get(&[Key::NewestState.to_bytes()], progress)?;
-        Ok(state)
+        Ok(state.filter(|state| State::decode(state).map_or(true, |state| state.last_block_height == tip)))
     }
 
     /// What the node keeps under a name; `None` when there is nothing.
@@ -349,7 +396,9 @@ impl Node {
             return Error::missing("expected blocks of ev-node, found none");
         }
         let was_pruned = (1..=pruned).contains(&height);
-        if !was_pruned && (height < first || height > last) {
+        // What is below the first block of an increment is in the segment before it.
+        let elsewhere = (1..first).contains(&height) && self.values.begins_anywhere();
+        if !was_pruned && !elsewhere && (height < first || height > last) {
             return Error::invalid(format!("expected a height from {first} to {last}, found {height}"));
         }
         if was_pruned {

@@ -20,7 +20,7 @@ use crate::flow::checks::{self, Level};
 use crate::flow::finding::refuse;
 use crate::flow::segment::{Segment, expect_file, lanes};
 use crate::format::{FileInput, Input as _, Piece, Reader};
-use crate::repo::manifest::IndexBlock;
+use crate::repo::manifest::{IndexBlock, Kind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +35,8 @@ const BUFFER: usize = 1 << 20;
 pub struct Segments {
     files: Mutex<Vec<File>>,
     complete_height: Option<u64>,
+    /// Nobody says that they begin with the first block.
+    part: bool,
 }
 
 impl Segments {
@@ -54,8 +56,10 @@ impl Segments {
         };
         let newest = files.iter().rev().find_map(Segment::manifest);
         let complete_height = newest.map(|manifest| manifest.complete_height).filter(|height| *height > 0);
+        let first = files.first().and_then(Segment::manifest);
+        let part = first.is_none_or(|manifest| manifest.kind != Kind::Full);
         let files = files.into_iter().map(|segment| File::of(segment, progress)).collect::<Result<_>>()?;
-        Ok(Self { files: Mutex::new(files), complete_height })
+        Ok(Self { files: Mutex::new(files), complete_height, part })
     }
 
     /// The newest entry of a key, deletes included.
@@ -93,6 +97,10 @@ impl Values for Arc<Segments> {
 
     fn complete_height(&self) -> Option<u64> {
         self.complete_height
+    }
+
+    fn begins_anywhere(&self) -> bool {
+        self.part
     }
 }
 

@@ -244,6 +244,72 @@ fn the_stores_for_peers_are_headers_then_data_from_the_lowest_block() {
 }
 
 #[test]
+fn the_lowest_block_is_found_in_a_few_steps_and_kept() {
+    let mut thin = Sample::with_blocks(3000);
+    for height in 1..=2500 {
+        thin.remove(&Key::Header(height).to_bytes());
+    }
+    let values = Fixed::of(&thin);
+    let node = Node::new(values.clone(), Scratch::system());
+    let mut last = 0;
+    for most in [200, 30] {
+        let stores = Reads::p2p_stores(&node, &wanted()).unwrap();
+        assert_eq!(stores[0].tail.as_ref().unwrap().height, 2501);
+        let asked = values.asked() - last;
+        assert!(asked <= most, "{asked} keys");
+        last = values.asked();
+    }
+    // It is pruned further, or begins anew.
+    thin.prune(2800);
+    values.set(&thin);
+    assert_eq!(Reads::p2p_stores(&node, &wanted()).unwrap()[0].tail.as_ref().unwrap().height, 2801);
+    values.set(&Sample::with_blocks(3000));
+    assert_eq!(Reads::p2p_stores(&node, &wanted()).unwrap()[0].tail.as_ref().unwrap().height, 1);
+}
+
+/// Only the first releases kept one state, and after an upgrade it is an old one.
+#[test]
+fn the_newest_state_of_the_first_releases_stands_for_the_tip_alone() {
+    let mut sample = Sample::with_blocks(4);
+    let [three, four] = [3, 4].map(|height| stored(&sample, &Key::State(height)));
+    sample.remove(&Key::State(4).to_bytes());
+    sample.put(b"/0/s".to_vec(), three);
+    let text = refused(Reads::state(&node(&sample), &wanted()));
+    assert_eq!(text, "NotFound(\"failed to retrieve state: datastore: key not found\")");
+    assert_eq!(node(&sample).state(4, &wanted()).unwrap_err().kind(), Kind::Missing);
+    sample.put(b"/0/s".to_vec(), four.clone());
+    assert_eq!(Reads::state(&node(&sample), &wanted()).unwrap().last_block_height, 4);
+    assert_eq!(node(&sample).state(4, &wanted()).unwrap(), four);
+}
+
+/// A datastore that cannot be read.
+struct Unreadable(Kind);
+
+impl Values for Unreadable {
+    fn values(&self, _: &[Vec<u8>], _: usize, _: &Progress) -> Result<Vec<Option<Vec<u8>>>> {
+        Err(Error::new(self.0, "expected a table, found none"))
+    }
+}
+
+#[test]
+fn what_is_damaged_is_told_as_a_node_tells_it() {
+    let node = Node::new(Unreadable(Kind::Damaged), Scratch::system());
+    let said = [
+        refused(Reads::block(&node, Some(&Identifier::Height(1)), &wanted())),
+        refused(Reads::state(&node, &wanted())),
+        refused(Reads::metadata(&node, "d", &wanted())),
+        refused(Reads::genesis_da_height(&node, &wanted())),
+        refused(Reads::p2p_stores(&node, &wanted())),
+    ];
+    for (said, code) in said.iter().zip(["Internal", "NotFound", "NotFound", "NotFound", "Internal"]) {
+        assert!(said.starts_with(&format!("{code}(")) && said.contains("found none"), "{said}");
+    }
+    // What may be otherwise the next time is no answer.
+    let node = Node::new(Unreadable(Kind::Io), Scratch::system());
+    assert!(refused(Reads::metadata(&node, "d", &wanted())).starts_with("Error("));
+}
+
+#[test]
 fn a_hash_is_the_index_hash_or_the_header_hash() {
     let mut sample = Sample::with_blocks(1);
     // One of releases up to v1.0.0-beta.8: its index knows it by the header hash, and its legacy fields belong to that.
@@ -505,4 +571,7 @@ fn of_a_chain_of_segments_the_newest_entry_counts() {
     let error = alone.block(3, &wanted()).unwrap_err();
     assert_eq!(error.kind(), Kind::Missing);
     assert!(error.hint().unwrap().contains("whole chain"), "{error:?}");
+    let there = alone.heights(&wanted()).unwrap();
+    assert_eq!(there, Heights { first: 6, last: 9 });
+    assert_eq!(alone.blocks(there.first, there.last + 1, &wanted()).unwrap().len(), 4);
 }
