@@ -4,13 +4,18 @@ use crate::error::{Error, Result};
 use crate::evnode::signature::{Batch, Coefficients, Payload, Verdict};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Signatures in one batch: twice as many would be a few percent quicker, and twice as many to try one by one.
 const BATCH: usize = 512;
 /// Bytes of headers in one batch. A header has some 200.
 const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of headers that wait for a core or are on one, however many cores there are. Those of ordinary batches come nowhere near it.
+const WAITING: usize = 32 << 20;
+/// How often somebody who waits for room looks whether anybody works.
+const LOOK: Duration = Duration::from_millis(100);
 /// Forged heights that are kept; more are counted.
 const KEPT: usize = 1 << 20;
 
@@ -39,6 +44,34 @@ struct Shared {
     outcome: Mutex<Outcome>,
     /// The last batch was signed over legacy encodings.
     legacy: AtomicBool,
+    room: Room,
+}
+
+/// Bytes that are on their way.
+#[derive(Default)]
+struct Room {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Room {
+    /// Waits until so many more fit, as anything does where nothing else is; false once `goes_on` says no.
+    fn take(&self, bytes: usize, goes_on: impl Fn() -> bool) -> bool {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken > 0 && taken.saturating_add(bytes) > WAITING {
+            if !goes_on() {
+                return false;
+            }
+            taken = self.freed.wait_timeout(taken, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken += bytes;
+        true
+    }
+
+    fn leave(&self, bytes: usize) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) -= bytes;
+        self.freed.notify_all();
+    }
 }
 
 impl Shared {
@@ -93,14 +126,15 @@ impl Crew {
 
     fn send(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let sender = match &self.sender {
-            Some(sender) => sender,
-            None => self.start()?,
-        };
-        sender.send(batch).map_err(|_| stopped())
+        if self.sender.is_none() {
+            self.start()?;
+        }
+        let works = || self.workers.iter().any(|worker| !worker.is_finished());
+        let sender = self.sender.as_ref().filter(|_| self.shared.room.take(batch.bytes(), works));
+        sender.and_then(|sender| sender.send(batch).ok()).ok_or_else(stopped)
     }
 
-    fn start(&mut self) -> Result<&SyncSender<Batch>> {
+    fn start(&mut self) -> Result<()> {
         let (sender, receiver) = sync_channel(2 * self.threads);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..self.threads {
@@ -110,7 +144,8 @@ impl Crew {
             let failed = |error| Error::io(format!("cannot start a thread: {error}"));
             self.workers.push(worker.map_err(failed)?);
         }
-        Ok(self.sender.insert(sender))
+        self.sender = Some(sender);
+        Ok(())
     }
 
     /// Waits for all of them.
@@ -146,5 +181,39 @@ fn work(receiver: &Mutex<Receiver<Batch>>, shared: &Shared) -> Result<()> {
             return Ok(());
         };
         shared.verify(&batch, &mut coefficients);
+        shared.room.leave(batch.bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn who_brings_too_much_waits_until_there_is_room_or_nobody_works() {
+        let room = Arc::new(Room::default());
+        assert!(room.take(WAITING * 2, || false), "alone anything fits");
+        assert!(!room.take(1, || false));
+        let (done, waited) = channel();
+        let other = Arc::clone(&room);
+        let thread = std::thread::spawn(move || done.send(other.take(WAITING, || true)).unwrap());
+        assert!(waited.recv_timeout(Duration::from_millis(50)).is_err(), "there is no room yet");
+        room.leave(WAITING * 2);
+        assert!(waited.recv().unwrap());
+        thread.join().unwrap();
+        assert_eq!(*room.taken.lock().unwrap(), WAITING);
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_verified_all_the_same() {
+        let mut crew = Crew::new(2);
+        for height in 0..100 {
+            crew.push(height, &vec![7; BATCH_BYTES], [1; 32], [2; 64]).unwrap();
+        }
+        let shared = Arc::clone(&crew.shared);
+        let outcome = crew.finish().unwrap();
+        assert_eq!((outcome.tried, outcome.forged.len()), (100, 100));
+        assert_eq!(*shared.room.taken.lock().unwrap(), 0);
     }
 }

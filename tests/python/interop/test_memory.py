@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import evbackup
+from evbackup import _evbackup
+from evbackup._job import wait
 from interop.peers import Large
 
 LIMIT = 256 << 20
@@ -51,6 +54,15 @@ def grown(code: str) -> int:
 
 def test_the_measure_sees_memory() -> None:
     assert 64 << 20 <= grown("[b'x' * (64 << 20), __import__('time').sleep(0.1)]") < 80 << 20
+
+
+def test_blocks_of_any_size_are_checked_in_bounded_memory(tmp_path: Path) -> None:
+    node, segment = tmp_path / "node", tmp_path / "full.badger"
+    wait(_evbackup.sample_store(str(node), 64, 5 << 20))
+    backup = evbackup.backup(node, segment)
+    assert backup.bytes > LIMIT * 1.1
+    found = grown(f"evbackup.verify({str(segment)!r}, chain=True).raise_for_findings(strict=True)")
+    assert found < LIMIT, f"{found >> 20} MiB above idle for {backup.bytes >> 20} MiB"
 
 
 @pytest.mark.parametrize(
