@@ -139,6 +139,8 @@ impl<'a> Walk<'a> {
         let genesis = checker.options.genesis.clone();
         let genesis_proposer =
             genesis.as_ref().map(|genesis| checker.names.number(&genesis.proposer_address));
+        // One that names nobody says nothing.
+        let genesis_proposer = genesis_proposer.filter(|name| *name != 0);
         let (base, top) = range.map_or((1, None), |(base, top)| (base, Some(top)));
         let pruned = checker.metadata.marks.get(&Mark::PrunedStates).copied().unwrap_or_default();
         let top_or_none = top.unwrap_or_default();

@@ -247,6 +247,7 @@ fn a_chain_that_another_proposer_began_is_not_the_genesis_s() {
     let report = check(&sample, named(&sample, &[7; 32]));
     assert_eq!(brief(&report), [(Level::Error, 0, Some(0)), (Level::Error, 11, Some(1))]);
     assert!(report.findings[0].message().starts_with("expected the proposer 0707"), "{:?}", report.findings);
+    clean(&sample, named(&sample, &[]));
     // A state that names nobody hides nothing.
     let mut silent = sample.clone();
     let state = State::decode(sample.value(b"/0/s/0").unwrap()).unwrap();
