@@ -12,6 +12,7 @@
 //!
 //! Source: the Connect protocol's reference, "Unary RPCs" and "Error codes".
 
+use super::place::Place;
 use super::status::{HINT, REASON};
 use crate::proto::REFLECTION;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -131,7 +132,7 @@ where
     as_grpc(&mut parts);
     let asked = Request::from_parts(parts, Body::new(Full::new(framed(&question))));
     let Ok(reply) = grpc.call(asked).await;
-    let (parts, body) = reply.into_parts();
+    let (mut parts, body) = reply.into_parts();
     let body = body.collect().await.map_err(|error| Status::from_error(error.into()))?;
     let status = body.trailers().and_then(Status::from_header_map);
     match status.or_else(|| Status::from_header_map(&parts.headers)) {
@@ -143,6 +144,10 @@ where
     let message = match form {
         Form::Proto => message,
         Form::Json => to_json(method.output(), message)?,
+    };
+    let message = match Place::of(&mut parts.extensions) {
+        Some(place) => place.hold(message),
+        None => message,
     };
     let mut reply = Response::new(Body::new(Full::new(message)));
     reply.headers_mut().insert(CONTENT_TYPE, form.content_type());

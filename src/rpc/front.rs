@@ -13,6 +13,7 @@
 //! handed the datastore. Browsers say `Origin` with every POST and nothing else does, so such requests are refused.
 
 use super::connect::{self, Form};
+use super::place;
 use super::status::{HINT, REASON, to_status};
 use crate::error::Error;
 use bytes::Bytes;
@@ -80,12 +81,13 @@ where
             return Box::pin(async move { Ok(connect::answer(grpc, request, form).await) });
         }
         if headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(WEB)) {
-            return Box::pin(self.web.call(request));
+            let reply = self.web.call(request);
+            return Box::pin(async move { reply.await.map(place::keep) });
         }
         let old = request.version() < Version::HTTP_2;
         let reply = self.grpc.call(request);
         Box::pin(async move {
-            let mut reply = reply.await?.map(Body::new);
+            let mut reply = place::keep(reply.await?.map(Body::new));
             if old {
                 let named = [REASON, HINT]
                     .into_iter()

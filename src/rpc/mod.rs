@@ -23,6 +23,7 @@ mod connect;
 mod dial;
 mod front;
 mod outlet;
+mod place;
 mod rate;
 mod reader;
 mod reads;

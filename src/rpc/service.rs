@@ -1,6 +1,7 @@
 //! The RPCs of `StoreService`, each on a thread that may block.
 
 use super::outlet::{Handler, Outgoing, Reply};
+use super::place::Place;
 use super::rate::Bucket;
 use super::reads::{Reads, Refusal};
 use super::status::to_status;
@@ -18,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-/// Read RPCs at a time: each may hold a block of many megabytes. The next ones wait.
+/// Read RPCs at a time: each may hold a block of many megabytes, until its client has taken it. The next ones wait.
 const READS: usize = 8;
+/// A reply up to this long is none of those: it waits for its client without a place.
+const SHORT: usize = 64 << 10;
 
 /// What answers.
 pub(crate) struct Service {
@@ -48,7 +51,7 @@ impl Service {
     }
 
     /// Asks the handler, which stops when nobody waits for the answer any more.
-    async fn read<T: Send + 'static>(
+    async fn read<T: prost::Message + 'static>(
         &self,
         ask: impl FnOnce(&dyn Reads, &Progress) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<Response<T>, Status> {
@@ -62,16 +65,21 @@ impl Service {
         let wanted = progress.cancel_on_drop();
         let answer = self.handlers.spawn_blocking(move || {
             let none = || Err(Status::unimplemented("this server serves backups only"));
-            let answer = handler.reads().map_or_else(none, |reads| Ok(ask(reads, &progress)?));
-            drop(place);
-            answer
+            let answer = handler.reads().map_or_else(none, |reads| Ok(ask(reads, &progress)?))?;
+            let place = (answer.encoded_len() > SHORT).then(|| Place::new(place));
+            Ok((answer, place))
         });
         let answer = tokio::select! {
             answer = answer => answer,
             () = self.end.cancelled() => return stopped(),
         };
         wanted.disarm();
-        answer.unwrap_or_else(|error| Err(Status::internal(error.to_string()))).map(Response::new)
+        let (answer, place) = answer.unwrap_or_else(|error| Err(Status::internal(error.to_string())))?;
+        let mut reply = Response::new(answer);
+        if let Some(place) = place {
+            reply.extensions_mut().insert(place);
+        }
+        Ok(reply)
     }
 }
 

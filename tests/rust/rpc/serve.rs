@@ -1,8 +1,10 @@
 use super::peers::{SOON, ask, client, drain, fails, first, handler, loopback, serve, to};
 use bytes::Bytes;
+use evbackup::base::progress::Progress;
 use evbackup::error::{Error, Kind, Result};
-use evbackup::proto::evnode::BackupRequest;
-use evbackup::rpc::{Connect, Event, Listen, Outlet, Request, Tls, connect, listen};
+use evbackup::proto::evnode::get_block_request::Identifier;
+use evbackup::proto::evnode::{BackupRequest, GetBlockRequest, GetBlockResponse, P2pStoreSnapshot, State};
+use evbackup::rpc::{Connect, Event, Handler, Listen, Outlet, Reads, Refusal, Request, Tls, connect, listen};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tonic::Code;
@@ -40,6 +42,85 @@ async fn the_token_decides() {
     let headers = vec![("Authorization".to_owned(), "Bearer hush".to_owned())];
     let mut client = connect(&Connect { headers, ..to(server.address()) }).await.unwrap();
     drain(client.backup(Request::default()).await.unwrap()).await.unwrap();
+}
+
+/// Answers with blocks of a mebibyte, and counts them.
+struct Blocks(std::sync::atomic::AtomicUsize);
+
+impl Handler for Blocks {
+    fn backup(&self, _: &BackupRequest, _: &mut dyn Outlet) -> Result<()> {
+        Err(Error::unsupported("no backups"))
+    }
+
+    fn reads(&self) -> Option<&dyn Reads> {
+        Some(self)
+    }
+}
+
+impl Reads for Blocks {
+    fn block(&self, which: Option<&Identifier>, _: &Progress) -> Result<GetBlockResponse, Refusal> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let bytes = if which == Some(&Identifier::Height(1)) { 10 } else { 1 << 20 };
+        let block = evbackup::proto::evnode::Block { header: None, data: Some(vec![7; bytes].into()) };
+        Ok(GetBlockResponse { block: Some(block), ..GetBlockResponse::default() })
+    }
+
+    fn state(&self, _: &Progress) -> Result<State, Refusal> {
+        Err(Refusal::NotFound("no state".to_owned()))
+    }
+
+    fn metadata(&self, name: &str, _: &Progress) -> Result<Bytes, Refusal> {
+        Err(Refusal::NotFound(name.to_owned()))
+    }
+
+    fn genesis_da_height(&self, _: &Progress) -> Result<u64, Refusal> {
+        Err(Refusal::NotFound("none".to_owned()))
+    }
+
+    fn p2p_stores(&self, _: &Progress) -> Result<Vec<P2pStoreSnapshot>, Refusal> {
+        Ok(Vec::new())
+    }
+}
+
+/// What waits to be sent is in memory as much as what is being read: a client that asks and does not take gets no more.
+#[tokio::test]
+async fn blocks_that_nobody_takes_are_not_read_for_more() {
+    let blocks = Arc::new(Blocks(0.into()));
+    let server = listen(loopback(), blocks.clone()).await.unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+    // What fits into the window of a stream is taken, whether somebody reads it or not; all of them fit into the connection's.
+    let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(4 << 20);
+    let ask = |channel: tonic::transport::Channel, height: u64| async move {
+        let mut grpc = tonic::client::Grpc::new(channel);
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<GetBlockRequest, GetBlockResponse>::default();
+        let path = "/evnode.v1.StoreService/GetBlock".parse().unwrap();
+        let asked = GetBlockRequest { identifier: Some(Identifier::Height(height)) };
+        grpc.server_streaming(tonic::Request::new(asked), path, codec).await.map(tonic::Response::into_inner)
+    };
+    let channel = endpoint.connect().await.unwrap();
+    let mut waiting = tokio::task::JoinSet::new();
+    (0..24).for_each(|_| drop(waiting.spawn(ask(channel.clone(), 2))));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let read = blocks.0.load(std::sync::atomic::Ordering::SeqCst);
+    assert!((1..=8).contains(&read), "{read} blocks are held");
+    // Those that are taken make room, and what is gone does, too.
+    let mut number = 0;
+    while let Some(reply) = tokio::time::timeout(SOON, waiting.join_next()).await.unwrap() {
+        let mut reply = reply.unwrap().unwrap();
+        number += 1;
+        if number % 2 == 0 {
+            let message = tokio::time::timeout(SOON, reply.message()).await.unwrap().unwrap().unwrap();
+            assert_eq!(message.block.unwrap().data.unwrap().len(), 1 << 20);
+            assert!(reply.message().await.unwrap().is_none());
+        }
+    }
+    let mut small = Vec::new();
+    for _ in 0..24 {
+        let asked = tokio::time::timeout(SOON, ask(channel.clone(), 1));
+        small.push(asked.await.unwrap().unwrap());
+    }
+    assert_eq!(blocks.0.load(std::sync::atomic::Ordering::SeqCst), 48);
 }
 
 #[tokio::test]
