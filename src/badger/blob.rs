@@ -1,5 +1,6 @@
 //! The bytes of one file of a directory, or of a copy of it, read by position.
 
+use super::pace::Pace;
 use crate::base::files::{Identity, next_data, open_quietly, uncache};
 use crate::error::{Error, Result};
 use std::fs::File;
@@ -16,6 +17,8 @@ pub(super) struct Blob {
     len: u64,
     /// Is what was read in passing given up?
     frugal: bool,
+    /// What is read counts against this.
+    pace: Option<Pace>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +48,16 @@ impl Blob {
 
     /// A part of an open file: a copy of the file at `path`.
     pub(super) fn part(file: Arc<File>, at: u64, len: u64, path: &Path) -> Self {
-        Self { len, bytes: Bytes::Open(file, at), path: Arc::new(path.to_owned()), frugal: false }
+        Self::new(Bytes::Open(file, at), len, path)
+    }
+
+    fn new(bytes: Bytes, len: u64, path: &Path) -> Self {
+        Self { bytes, path: Arc::new(path.to_owned()), len, frugal: false, pace: None }
+    }
+
+    /// The same, read at this pace.
+    pub(super) fn paced(self, pace: Option<&Pace>) -> Self {
+        Self { pace: pace.cloned(), ..self }
     }
 
     /// The same; the system does not keep what [`read_passing`](Self::read_passing) has read.
@@ -55,7 +67,7 @@ impl Blob {
 
     /// The file at `path`, which is opened when it is read, and must be this one then.
     pub(super) fn named(path: &Path, about: Identity) -> Self {
-        Self { len: about.len, bytes: Bytes::Named(about), path: Arc::new(path.to_owned()), frugal: false }
+        Self::new(Bytes::Named(about), about.len, path)
     }
 
     /// The file that is at `path` now, which is opened when it is read: for files of which there may be many.
@@ -69,12 +81,7 @@ impl Blob {
     /// The value log at `path`, which is opened when it is read. It may be appended to and cut behind what was written, so only the
     /// file must be this one.
     pub(super) fn named_log(path: &Path, about: Identity) -> Self {
-        Self {
-            len: about.len,
-            bytes: Bytes::Log(about.inode),
-            path: Arc::new(path.to_owned()),
-            frugal: false,
-        }
+        Self::new(Bytes::Log(about.inode), about.len, path)
     }
 
     /// Where in `file` it lies, if it is a part of that.
@@ -119,6 +126,14 @@ impl Blob {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let room = to.len().min(left);
         let to = to.get_mut(..room).unwrap_or_default();
+        let done = self.read_from(offset, to)?;
+        if let Some(pace) = &self.pace {
+            pace.wait(done as u64)?;
+        }
+        Ok(done)
+    }
+
+    fn read_from(&self, offset: u64, to: &mut [u8]) -> Result<usize> {
         match &self.bytes {
             Bytes::Open(file, base) => self.fill(file, base.saturating_add(offset), to),
             Bytes::Named(about) => {
@@ -175,6 +190,15 @@ impl Blob {
         let found =
             found.map(|(start, end)| (start.saturating_sub(base), end.saturating_sub(base).min(self.len)));
         Ok(found.filter(|(start, end)| start < end))
+    }
+
+    /// The file system and the inode.
+    pub(super) fn inode(&self) -> Result<(u64, u64)> {
+        match &self.bytes {
+            Bytes::Open(file, _) => Ok(Identity::of(file, &self.path)?.inode),
+            Bytes::Named(about) => Ok(about.inode),
+            Bytes::Log(inode) => Ok(*inode),
+        }
     }
 
     /// How long the file is now.

@@ -3,7 +3,7 @@
 //! | Part | What is held against what |
 //! |---|---|
 //! | KEYREGISTRY, MANIFEST | their checksums; a last record of MANIFEST that is cut was never there |
-//! | tables | all that MANIFEST lists are there; every block against its checksum, its place in the index, and the order of keys; versions against the highest one that the index names; the Bloom filter against the keys |
+//! | tables | all that MANIFEST lists are there, and no others; every block against its checksum, its place in the index, and the order of keys; versions against the highest one that the index names; the Bloom filter against the keys |
 //! | levels | below level 0, tables do not overlap |
 //! | logs of memtables | a torn end is normal, an end in the middle is not |
 //! | value logs | every record against its checksum; a torn end is normal in the last one |
@@ -191,6 +191,7 @@ impl Check<'_> {
                 self.tables.push((Rank::table(info.level, *id), table));
             }
         }
+        self.unlisted(manifest)?;
         for (level, mut tables) in levels.into_iter().filter(|(level, _)| *level > 0) {
             tables.sort_by(|one, other| key::compare(one.smallest(), other.smallest()));
             for (one, other) in tables.iter().zip(tables.iter().skip(1)) {
@@ -204,6 +205,21 @@ impl Check<'_> {
                     let key = key::split(other.smallest()).ok().map(|(key, _)| key);
                     self.tell(Part::Level, Error::damaged(what).at_path(other.path()), key)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables that MANIFEST does not list: a crash left them, or MANIFEST has lost them.
+    fn unlisted(&mut self, manifest: &Manifest) -> Result<()> {
+        for id in names::tables(self.directory)? {
+            if !manifest.tables.contains_key(&id) {
+                let path = names::table(self.directory, id);
+                let error =
+                    Error::damaged("expected a table that MANIFEST lists, found one that it does not")
+                        .at_path(path)
+                        .with_hint("it counts for nothing, and Badger deletes it at its next start");
+                (self.found)(Damage { part: Part::Table, error, key: None, harmless: true });
             }
         }
         Ok(())
@@ -280,14 +296,14 @@ impl Check<'_> {
             self.stumble(Part::Log, path);
             return Ok(());
         }
-        let replayed = wal::replay(&blob, self.progress)?;
+        let sorting = wal::Sorting { live: false, scratch: self.scratch, wanted: &|_, _| true };
+        let (replayed, tables) = wal::read(&blob, wal::Replayed::default(), None, sorting, self.progress)?;
         self.done.max_version = self.done.max_version.max(replayed.max_version);
         // Its table is there: only an iterator kept the log.
         if replayed.max_txn.is_some_and(|txn| self.tables.iter().any(|(_, table)| table.max_version() >= txn))
         {
             return Ok(());
         }
-        let tables = wal::tables(&blob, replayed.end, self.scratch, self.progress, &|_, _| true)?;
         for (part, blob) in tables.into_iter().enumerate() {
             let table = Table::open(blob, super::table::Compression::None)?;
             if self.table(&table)? {

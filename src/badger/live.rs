@@ -7,7 +7,8 @@
 //!
 //! **Nothing that was acknowledged before is missing.** It is in a table that 1 lists, or in a log that 2 finds; if that log has gone, its
 //! table is in 3. **It is a prefix of the commits.** Memtables become tables in their order, and logs are written one after the other, so all
-//! logs but the last one read are final, and that one gives a prefix. **Nothing comes back.** Only compactions drop entries, and none that
+//! logs but the last one read are final, and that one gives a prefix; so of the numbers below it none may name a log that was not read, as
+//! it can where a node that was started again counts from 1. **Nothing comes back.** Only compactions drop entries, and none that
 //! happened after 1 is in it.
 //!
 //! A log whose last transaction some table has reached was flushed already; it is left out, since its entries may have been compacted
@@ -20,12 +21,14 @@
 //! | compacts, drops everything                    | a table has gone, or 3 has a record of deletes alone: again                |
 //! | rewrites the MANIFEST                         | its inode has changed: again                                               |
 //! | collects a value log                          | the values in question are looked up; if one has gone: again               |
-//! | stops, starts                                 | logs have become tables; a number that was used again names another file   |
+//! | stops, starts                                 | logs have become tables; a number that was used again names another file:  |
+//! |                                               | if that is not one of the logs that were read, but one before them, again  |
 //! | is replaced by another directory              | another id: an error                                                       |
 //!
 //! Sources: `manifest.go`, `memtable.go`, `levels.go`, `value.go` of Badger v4.5.1; ristretto's `z/file.go` (`MmapFile.Delete`).
 
 use super::blob::Blob;
+use super::log::HEADER;
 use super::manifest::{self, Change, Manifest, Record, TableInfo};
 use super::merge::Recent;
 use super::names;
@@ -38,12 +41,17 @@ use crate::error::{Error, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// A record that is being appended is whole by then.
 const AGAIN: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
+/// Who has read the logs so often comes back: a backup reads them twice, for the proof of its base and for itself.
+const READINGS: u32 = 2;
+/// A part of a log that is at most so many times as long as what follows it is joined with that.
+const PARTS_APART: u64 = 4;
 
 /// What a live reading is about to do; tests let the node work there.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -116,11 +124,40 @@ pub(super) struct State {
     first: Opened,
 }
 
-/// Tables that were opened before: what an index says is needed each time, and does not change while the file is the same.
+/// Which log it is, whatever its number: its inode, and what Badger has drawn for its head. `None` where there is no head yet.
+type LogId = ((u64, u64), Option<[u8; IV]>);
+
+/// What is at the front of a log: the id of a data key, then this many bytes, drawn when it was made.
+const IV: usize = 12;
+
+/// A part of a log, in order.
+#[derive(Clone, Debug)]
+struct Part {
+    /// What had happened before it.
+    before: Replayed,
+    /// Where it ends.
+    end: u64,
+    tables: Vec<Table>,
+}
+
+/// What a log has held so far, all of it.
+#[derive(Clone, Debug)]
+struct Log {
+    which: LogId,
+    replayed: Replayed,
+    parts: Vec<Part>,
+}
+
+/// What was read before: the tables that were opened, since what an index says is needed each time and does not change while the file
+/// is the same; and, for who comes back, what the logs held, which only grow.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     tables: Mutex<HashMap<u64, (Identity, Compression, Table)>>,
     recent: Recent,
+    logs: Mutex<HashMap<u64, Log>>,
+    /// How often the logs were read.
+    readings: AtomicU32,
+    shares: Arc<OnceLock<bool>>,
 }
 
 impl Known {
@@ -140,6 +177,15 @@ impl Known {
     /// The indexes that were read last.
     pub(super) fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    /// Does the file system share bytes between the directory and its copies? Once it is known.
+    pub(super) fn shares(&self) -> Arc<OnceLock<bool>> {
+        self.shares.clone()
+    }
+
+    fn logs(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Log>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets the tables that are not there any more.
@@ -177,11 +223,19 @@ impl Look<'_> {
         let value_logs = value_logs.map(|(fid, about)| (fid, about.inode)).collect();
         let first = self.manifest()?;
         (self.pause)(Step::Logs);
-        let mut memory = Vec::new();
+        let (mut memory, mut read) = (Vec::new(), BTreeMap::new());
+        let again = self.known.readings.fetch_add(1, Ordering::Relaxed) >= READINGS;
         for fid in names::memory_logs(self.dir)? {
             (self.pause)(Step::Log);
             self.progress.check()?;
-            memory.extend(self.memory(fid)?);
+            if let Some((which, found)) = self.memory(fid, again)? {
+                read.insert(fid, which);
+                memory.extend(found);
+            }
+        }
+        if self.live {
+            self.known.logs().retain(|fid, log| read.get(fid) == Some(&log.which));
+            self.none_between(&memory, &read)?;
         }
         (self.pause)(Step::Again);
         let mut tables = first.manifest.tables.clone();
@@ -297,8 +351,26 @@ impl Look<'_> {
         Ok(later)
     }
 
-    /// What has happened in the memtable of this number; `None` when it has become a table, or has nothing.
-    fn memory(&self, fid: u64) -> Result<Option<Memory>, Failure> {
+    /// Below the last log that something was read of, is there none that was not read?
+    fn none_between(&self, memory: &[Memory], read: &BTreeMap<u64, LogId>) -> Result<(), Failure> {
+        let Some(last) = memory.last() else { return Ok(()) };
+        for fid in names::memory_logs(self.dir)?.into_iter().filter(|fid| *fid < last.fid) {
+            let blob = match Blob::open(&names::memory_log(self.dir, fid)) {
+                Ok(blob) => blob,
+                Err(error) if error.kind() == Kind::Missing => continue,
+                Err(error) => return Err(error.into()),
+            };
+            // What is empty has become a table.
+            if blob.len() > 0 && read.get(&fid) != Some(&log_id(&blob)?) {
+                return gone(format!("the node was started again: log {fid} is another one now"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which log has this number, and what has happened in its memtable, if anything. `None` when it has become a table. For who comes back
+    /// `again`, it is kept.
+    fn memory(&self, fid: u64, again: bool) -> Result<Option<(LogId, Option<Memory>)>, Failure> {
         let path = names::memory_log(self.dir, fid);
         for _ in 0..AGAIN {
             let blob = match Blob::open(&path) {
@@ -306,28 +378,83 @@ impl Look<'_> {
                 Err(error) if error.kind() == Kind::Missing => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let read = self.replay(&blob, fid);
+            let which = log_id(&blob)?;
+            let read =
+                if again && self.live { self.read_on(&blob, fid, which) } else { self.read_all(&blob) };
             let now = blob.len_now()?;
             match read {
-                Ok(memory) if memory.replayed.end <= now || now == blob.len() => {
-                    return Ok((memory.replayed.entries > 0).then_some(memory));
+                Ok((replayed, tables)) if replayed.end <= now || now == blob.len() => {
+                    let memory = (replayed.entries > 0).then_some(Memory { fid, replayed, tables });
+                    return Ok(Some((which, memory)));
                 }
                 // It was emptied: it has become a table.
                 _ if now == 0 => return Ok(None),
                 Err(error) if now == blob.len() || error.kind() != Kind::Damaged => return Err(error.into()),
                 // A node that starts cuts a log behind its last commit.
-                _ => self.progress.check()?,
+                _ => self.nap()?,
             }
         }
         gone(format!("log {fid} changed all the time"))
     }
 
-    fn replay(&self, blob: &Blob, fid: u64) -> Result<Memory> {
-        let replayed = wal::replay(blob, self.progress)?;
-        let sorted = wal::tables(blob, replayed.end, self.scratch, self.progress, self.wanted)?;
-        let open = |blob| Table::open(blob, Compression::None);
-        let tables = sorted.into_iter().map(open).collect::<Result<_>>()?;
-        Ok(Memory { fid, replayed, tables })
+    fn nap(&self) -> Result<()> {
+        self.progress.check()?;
+        std::thread::sleep(PAUSE);
+        Ok(())
+    }
+
+    /// What is wanted of a log.
+    fn read_all(&self, blob: &Blob) -> Result<(Replayed, Vec<Table>)> {
+        let sorting = wal::Sorting { live: self.live, scratch: self.scratch, wanted: self.wanted };
+        let (replayed, tables) = wal::read(blob, Replayed::default(), None, sorting, self.progress)?;
+        Ok((replayed, opened(tables)?))
+    }
+
+    /// All of a log, of which only that is read that nobody has read before.
+    fn read_on(&self, blob: &Blob, fid: u64, which: LogId) -> Result<(Replayed, Vec<Table>)> {
+        let known = self.known.logs().get(&fid).cloned();
+        let known = known.filter(|log| log.which == which && log.replayed.end <= blob.len());
+        let mut log = known.unwrap_or(Log { which, replayed: Replayed::default(), parts: Vec::new() });
+        let sorting = wal::Sorting { live: self.live, scratch: self.scratch, wanted: &|_, _| true };
+        let (before, (replayed, tables)) =
+            (log.replayed, wal::read(blob, log.replayed, None, sorting, self.progress)?);
+        if replayed.end > before.end {
+            log.replayed = replayed;
+            log.parts.push(Part { before, end: replayed.end, tables: opened(tables)? });
+            self.join(blob, &mut log)?;
+            // Should the file have become another one meanwhile, nobody finds this any more.
+            self.known.logs().insert(fid, log.clone());
+        }
+        Ok((replayed, log.parts.into_iter().flat_map(|part| part.tables).collect()))
+    }
+
+    /// Makes one part of the last ones, as long as the one before is not much longer than all behind it: so each byte is read a few
+    /// times however often somebody comes, and the parts stay few.
+    fn join(&self, blob: &Blob, log: &mut Log) -> Result<()> {
+        let end = log.replayed.end;
+        let mut first = log.parts.len().saturating_sub(1);
+        while let Some(part) = first.checked_sub(1).and_then(|at| log.parts.get(at)) {
+            if part.end - part.before.end > (end - part.end).saturating_mul(PARTS_APART) {
+                break;
+            }
+            first -= 1;
+        }
+        let Some(before) =
+            log.parts.get(first).map(|part| part.before).filter(|_| first + 1 < log.parts.len())
+        else {
+            return Ok(());
+        };
+        let sorting = wal::Sorting { live: self.live, scratch: self.scratch, wanted: &|_, _| true };
+        let (found, tables) = wal::read(blob, before, Some(end), sorting, self.progress)?;
+        if found.end != end {
+            let at = found.end;
+            let what =
+                format!("expected the records that were there up to byte {end}, found the end at byte {at}");
+            return Err(Error::damaged(what).at_path(blob.path()).at_offset(at));
+        }
+        log.parts.truncate(first);
+        log.parts.push(Part { before, end, tables: opened(tables)? });
+        Ok(())
     }
 
     fn table(&self, id: u64, info: TableInfo) -> Result<Listed, Failure> {
@@ -361,6 +488,19 @@ impl Look<'_> {
         let listed = self.manifest()?.manifest.tables.contains_key(&id);
         Ok(listed && Identity::at(&names::table(self.dir, id))?.is_none_or(|about| about.len == 0))
     }
+}
+
+/// Which log it is.
+fn log_id(blob: &Blob) -> Result<LogId> {
+    let mut head = [0; HEADER];
+    let found = blob.read_some(0, &mut head)?;
+    let iv = head.get(..found).and_then(|head| head.last_chunk::<IV>().filter(|_| found == HEADER));
+    Ok((blob.inode()?, iv.copied().filter(|iv| *iv != [0; IV])))
+}
+
+/// Opens what was sorted.
+fn opened(sorted: Vec<Blob>) -> Result<Vec<Table>> {
+    sorted.into_iter().map(|blob| Table::open(blob, Compression::None)).collect()
 }
 
 /// The error that says that a table is not there.

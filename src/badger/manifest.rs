@@ -14,6 +14,10 @@
 //!
 //! Bad input: an incomplete last record was never there, as for Badger, which cuts it away. Anything else that is wrong is damage, with its
 //! byte, but for the deletion of a table that is not there: Badger from v4.8.0 on passes it with a warning.
+//!
+//! **A length that leads beyond the end.** What was being appended is the beginning of one record: its checksum does not fit yet, and no
+//! whole record follows. If the checksum fits the first changes of it, or a whole record is found in it, the length was damaged since: Badger would
+//! drop that record and all that follow without a word, and with them their tables; we do not.
 
 use super::table::Compression;
 use crate::base::checksum::crc32c;
@@ -29,6 +33,10 @@ const MAGIC: &[u8; 4] = b"Bdgr";
 const VERSION: u16 = 8;
 const HEAD: usize = 8;
 const RECORD_HEAD: usize = 8;
+/// How a record that changes something goes on behind its head: with a change.
+const CHANGE: u8 = 1 << 3 | 2;
+/// So many bytes are held against checksums at the most, to tell damage from an end. An end needs none of it.
+const LOOKED_AT: usize = 256 << 20;
 
 /// What is said of a table beside its id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -170,7 +178,16 @@ fn next_record(bytes: &[u8], offset: u64) -> Result<Option<(Record, usize)>> {
         let what = format!("expected a record within the {file} bytes of the file, found one of {length}");
         return Err(Error::damaged(what).at_offset(offset));
     }
-    let Ok(body) = at.take(u64::from(length), "a record") else { return Ok(None) };
+    let Ok(body) = at.take(u64::from(length), "a record") else {
+        let there = at.rest();
+        if holds_its_body(there, crc) || holds_a_record(there) {
+            let what = format!(
+                "expected a record of {length} bytes, found another length that fits its checksum or what follows"
+            );
+            return Err(Error::damaged(what).at_offset(offset));
+        }
+        return Ok(None);
+    };
     let found = crc32c(0, body);
     if found != crc {
         let what = format!("expected a record with checksum {crc:08x}, found {found:08x}");
@@ -184,6 +201,42 @@ fn next_record(bytes: &[u8], offset: u64) -> Result<Option<(Record, usize)>> {
         }
     }
     Ok(Some((record, RECORD_HEAD + body.len())))
+}
+
+/// Are the first changes of these bytes, or none, what a record with this checksum holds?
+fn holds_its_body(bytes: &[u8], crc: u32) -> bool {
+    let (mut at, mut found, mut begin) = (Cursor::new(bytes), 0, 0);
+    loop {
+        if found == crc {
+            return true;
+        }
+        let change = field(&mut at).is_ok_and(|field| matches!(field, (1, Field::Bytes(_))));
+        let end = usize::try_from(at.offset()).unwrap_or(usize::MAX);
+        let Some(change) = bytes.get(begin..end).filter(|bytes| change && !bytes.is_empty()) else {
+            return false;
+        };
+        (found, begin) = (crc32c(found, change), end);
+    }
+}
+
+/// Does a whole record that changes something begin anywhere in these bytes? Where there is too much that looks like one it is taken for
+/// granted.
+fn holds_a_record(bytes: &[u8]) -> bool {
+    let mut left = LOOKED_AT;
+    let heads = bytes.windows(RECORD_HEAD + 1).enumerate().filter(|(_, head)| head.last() == Some(&CHANGE));
+    for (at, head) in heads {
+        let mut head = Cursor::new(head);
+        let (Ok(length), Ok(crc)) = (head.u32_be("a length"), head.u32_be("a checksum")) else { continue };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let body = bytes.get(at + RECORD_HEAD..).and_then(|behind| behind.get(..length));
+        let Some(body) = body.filter(|body| !body.is_empty()) else { continue };
+        let Some(after) = left.checked_sub(length) else { return true };
+        left = after;
+        if crc32c(0, body) == crc {
+            return true;
+        }
+    }
+    false
 }
 
 fn read_change(mut at: Cursor<'_>) -> Result<Change> {
@@ -284,7 +337,7 @@ fn put_record(to: &mut Vec<u8>, changes: &[Change]) {
                 put(2, 1);
             }
         }
-        put_uvarint(&mut body, 1 << 3 | 2);
+        put_uvarint(&mut body, u64::from(CHANGE));
         put_uvarint(&mut body, bytes.len() as u64);
         body.extend_from_slice(&bytes);
     }
@@ -393,6 +446,49 @@ mod tests {
         for cut in 0..HEAD {
             assert_eq!(open(&bytes[..cut]).unwrap_err().code(), "damaged", "{cut}");
         }
+    }
+
+    #[test]
+    fn a_damaged_length_is_not_the_end() {
+        let some: [&[&[Change]]; 3] =
+            [&[], &[&[created(1)]], &[&[created(1)], &[created(2), created(3)], &[Change::Delete(1)]]];
+        // Where the last record was being appended, too.
+        let torn = some.iter().flat_map(|records| [0, 1, 5].map(|cut| (*records, cut)));
+        for (records, cut) in torn.filter(|(records, cut)| *cut == 0 || !records.is_empty()) {
+            let mut bytes = with(records);
+            bytes.truncate(bytes.len() - cut);
+            let whole = open(&bytes).unwrap();
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                match open(&flipped) {
+                    Ok(found) => assert_eq!(found, whole, "{bit}"),
+                    Err(error) => {
+                        assert!(matches!(error.code(), "damaged" | "unsupported"), "{bit}: {error}");
+                        assert!(error.offset().is_some_and(|at| at <= bit as u64 / 8), "{bit}: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tail_full_of_heads_is_not_searched_for_ever() {
+        // Changes of eight bytes, each of which may be the head of a record that goes on to the end.
+        let (count, change) = (100_000_u32, 10);
+        let mut tail = Vec::new();
+        for left in (0..count).rev() {
+            tail.extend_from_slice(&[0x0a, 8]);
+            tail.extend_from_slice(&(left * change).to_be_bytes());
+            tail.extend_from_slice(&[0xff; 4]);
+        }
+        let mut bytes = encode(&[]);
+        bytes.extend_from_slice(&(count * change + 1).to_be_bytes());
+        bytes.extend_from_slice(&[7; 4]);
+        bytes.extend_from_slice(&tail);
+        let begun = std::time::Instant::now();
+        assert_eq!(open(&bytes).unwrap_err().offset(), Some(EMPTY.len() as u64 / 2));
+        assert!(begun.elapsed().as_secs() < 20, "it took {:?}", begun.elapsed());
     }
 
     #[test]

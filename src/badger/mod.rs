@@ -36,6 +36,7 @@ mod meta;
 mod names;
 #[cfg(test)]
 mod node;
+mod pace;
 mod place;
 mod reader;
 mod registry;

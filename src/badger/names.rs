@@ -36,6 +36,11 @@ pub(super) fn value_logs(dir: &Path) -> Result<Vec<u32>> {
     numbers(dir, "vlog")?.into_iter().map(number).collect()
 }
 
+/// The numbers of the tables that are there, ascending.
+pub(super) fn tables(dir: &Path) -> Result<Vec<u64>> {
+    numbers(dir, "sst")
+}
+
 /// The numbers of the logs of memtables that are there, ascending.
 pub(super) fn memory_logs(dir: &Path) -> Result<Vec<u64>> {
     numbers(dir, "mem")
@@ -80,6 +85,7 @@ mod tests {
         }
         assert_eq!(value_logs(dir).unwrap(), [3, 1_000_000]);
         assert_eq!(memory_logs(dir).unwrap(), [2, 123_456]);
+        assert_eq!(tables(dir).unwrap(), [7]);
         assert_eq!(made[0].file_name().unwrap(), "000007.sst");
         write_file(&dir.join("4294967296.vlog"), b"", Replace::Never).unwrap();
         let error = value_logs(dir).unwrap_err();

@@ -51,6 +51,7 @@ pub(super) struct Node {
     memory: Vec<Memory>,
     next_table: u64,
     next_memory: u64,
+    logs_made: u64,
     /// Number, file, where the next record goes.
     value_logs: Vec<(u32, File, u64)>,
     next_value_log: u32,
@@ -69,6 +70,7 @@ impl Node {
             memory: Vec::new(),
             next_table: 1,
             next_memory: 1,
+            logs_made: 0,
             value_logs: Vec::new(),
             next_value_log: 1,
             lingering: Vec::new(),
@@ -95,7 +97,10 @@ impl Node {
         let file = Self::create(&names::memory_log(&self.dir, fid));
         file.set_len(MEMORY_SIZE).unwrap();
         let mut header = Vec::new();
-        put_header(&mut header, [1; 12]);
+        self.logs_made += 1;
+        let mut iv = [1; 12];
+        iv[4..].copy_from_slice(&self.logs_made.to_be_bytes());
+        put_header(&mut header, iv);
         file.write_all_at(&header, 0).unwrap();
         self.memory.push(Memory { fid, file, at: header.len() as u64, entries: Entries::new() });
     }

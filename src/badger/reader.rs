@@ -28,7 +28,7 @@ pub struct ReadOptions {
     pub staging: Option<PathBuf>,
     /// Read a running node's directory even where the file system may not show what it writes.
     pub any_file_system: bool,
-    /// Copy at most so many bytes per second.
+    /// Copy at most so many bytes per second, or read them where a copy shares them.
     pub max_rate: Option<u64>,
     /// Called before each step of a live reading, so that tests can let the node work there.
     #[doc(hidden)]
@@ -147,13 +147,9 @@ impl Datastore for Directory {
         if self.options.offline {
             return Ok(Box::new(self.at_rest(need, progress)?));
         }
-        let found = registry::id_of(&self.path)?.map_or_else(Vec::new, |id| id.to_vec());
-        if found != self.id {
-            let what = "expected the database that was opened, found another one in its place";
-            return Err(Error::mismatch(what).at_path(&self.path).with_hint("open the directory again"));
-        }
         let taking = Taking {
             dir: &self.path,
+            id: &self.id,
             known: &self.known,
             scratch: &self.scratch,
             max_rate: self.options.max_rate,

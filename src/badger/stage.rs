@@ -4,11 +4,14 @@
 //! it is known that there is room. A copy is good if its file is still as long as it was: Badger empties a file before it removes
 //! it. What is in it is not looked at: every checksum is held against the copy as it is read.
 //!
+//! **The pace.** Bytes that are copied are read at it, and bytes that are shared when they are read later.
+//!
 //! **The node's cache.** What was read is given up at once (`POSIX_FADV_DONTNEED`). That takes nothing from the node: Badger maps all its files,
 //! and the kernel keeps pages that a process has mapped. The copies themselves stay in memory, and mostly never reach the disk, as long
 //! as they are a small part of what is free; the rest is written out while more is copied, and given up when it has been read.
 
 use super::blob::Blob;
+use super::pace::Pace;
 use crate::base::durable::require_space;
 use crate::base::files::{
     Identity, available_memory, can_share, next_data, open_quietly, punch, share, uncache,
@@ -18,9 +21,8 @@ use crate::base::scratch::Scratch;
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// What is copied between two looks at the clock and at the caller.
 const PIECE: usize = 1 << 20;
@@ -37,70 +39,57 @@ const STRIDE: u64 = 8 << 20;
 const BEHIND: u64 = 64 << 20;
 /// Copies begin at multiples of this: what is shared must begin with a block of the file system.
 const ALIGN: u64 = 64 << 10;
-/// A pause is cut into these, so that the caller's word is heard.
-const NAP: Duration = Duration::from_millis(20);
-
-/// Bytes per second, kept by waiting.
-#[derive(Debug)]
-struct Pace {
-    bytes_per_second: u64,
-    /// When the next byte may be read.
-    due: Instant,
-}
-
-impl Pace {
-    /// `bytes` were read.
-    fn wait(&mut self, bytes: u64, progress: &Progress) -> Result<()> {
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second.max(1));
-        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        // Time in which nothing was read is not saved up.
-        let due = self.due.max(Instant::now());
-        self.due = due.checked_add(cost).unwrap_or(due);
-        while let Some(left) = self.due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-        {
-            progress.check()?;
-            std::thread::sleep(left.min(NAP));
-        }
-        Ok(())
-    }
-}
-
 /// One file without a name, and in it the copies.
 #[derive(Debug)]
 pub(super) struct Stage {
+    dir: PathBuf,
     scratch: Scratch,
-    file: Arc<File>,
+    /// Made for the first copy.
+    file: Option<Arc<File>>,
     /// Where the next copy begins.
     end: u64,
     /// Does the file system share bytes between the directory's files and this one?
-    shares: Option<bool>,
-    /// What must stay free.
-    reserve: u64,
+    shares: Arc<OnceLock<bool>>,
     /// Bytes copied since the last look at what is free.
     unchecked: u64,
     /// Bytes copied.
     copied: u64,
-    /// Copies that begin behind this do not stay in the system's memory.
-    kept: u64,
+    /// Copies that begin behind this do not stay in the system's memory; known with the file.
+    kept: Option<u64>,
     pace: Option<Pace>,
     buffer: Vec<u8>,
 }
 
 impl Stage {
-    /// Nothing of `dir` copied yet. At most `max_rate` bytes per second are read.
-    pub(super) fn new(dir: &Path, scratch: &Scratch, max_rate: Option<u64>) -> Result<Self> {
-        let pace = max_rate
-            .filter(|rate| *rate > 0)
-            .map(|bytes_per_second| Pace { bytes_per_second, due: Instant::now() });
-        let file = Arc::new(scratch.file()?);
-        let device = |path: &Path| -> Result<u64> {
-            let about = std::fs::metadata(path).map_err(|error| Error::from_io(error, "look at it", path))?;
-            Ok(about.dev())
-        };
-        let reserve = if device(dir)? == device(scratch.folder())? { RESERVE } else { 0 };
-        let kept = available_memory().map_or(0, |bytes| bytes / KEPT_PART).max(KEPT);
-        let (scratch, shares, buffer) = (scratch.clone(), None, Vec::new());
-        Ok(Self { scratch, file, end: 0, shares, reserve, unchecked: 0, copied: 0, kept, pace, buffer })
+    /// Nothing of `dir` copied yet. At the `pace`, if there is one. `shares` may be known from another stage of the same directory and scratch.
+    pub(super) fn new(
+        dir: &Path,
+        scratch: &Scratch,
+        pace: Option<Pace>,
+        shares: Arc<OnceLock<bool>>,
+    ) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            scratch: scratch.clone(),
+            file: None,
+            end: 0,
+            shares,
+            unchecked: 0,
+            copied: 0,
+            kept: None,
+            pace,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The file, made when it is first needed.
+    fn file(&mut self) -> Result<Arc<File>> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(self.scratch.file()?);
+        self.kept.get_or_insert_with(|| available_memory().map_or(0, |bytes| bytes / KEPT_PART).max(KEPT));
+        Ok(self.file.insert(file).clone())
     }
 
     /// How many bytes were copied, those that are not needed any more included.
@@ -109,22 +98,37 @@ impl Stage {
     }
 
     /// Do copies of `path` take no time?
-    pub(super) fn shares(&mut self, path: &Path) -> Result<bool> {
-        if let Some(shares) = self.shares {
-            return Ok(shares);
+    pub(super) fn shares(&self, path: &Path) -> Result<bool> {
+        match self.shares.get() {
+            Some(shares) => Ok(*shares),
+            None => open_quietly(path).map_or(Ok(false), |from| self.can_share(&from)),
         }
-        let Ok(from) = open_quietly(path) else { return Ok(false) };
-        let shares = can_share(&from, &self.scratch.file()?);
-        self.shares = Some(shares);
-        Ok(shares)
+    }
+
+    fn can_share(&self, from: &File) -> Result<bool> {
+        if let Some(shares) = self.shares.get() {
+            return Ok(*shares);
+        }
+        // A disk that is full now is no answer.
+        let Some(shares) = can_share(from, &self.scratch.file()?) else { return Ok(false) };
+        Ok(*self.shares.get_or_init(|| shares))
+    }
+
+    /// What must stay free where the node writes.
+    fn reserve(&self) -> Result<u64> {
+        let device = |path: &Path| -> Result<u64> {
+            let about = std::fs::metadata(path).map_err(|error| Error::from_io(error, "look at it", path))?;
+            Ok(about.dev())
+        };
+        Ok(if device(&self.dir)? == device(self.scratch.folder())? { RESERVE } else { 0 })
     }
 
     /// Fails when copies of `bytes` bytes will not fit.
     pub(super) fn require(&self, bytes: u64) -> Result<()> {
-        if self.shares == Some(true) {
+        if self.shares.get() == Some(&true) {
             return Ok(());
         }
-        require_space(self.scratch.folder(), bytes.saturating_add(self.reserve)).map_err(|error| match error.errno() {
+        require_space(self.scratch.folder(), bytes.saturating_add(self.reserve()?)).map_err(|error| match error.errno() {
             Some(errno) if error.kind() == Kind::NoSpace => Error::no_space(error.what().to_owned())
                 .at_path(self.scratch.folder())
                 .with_errno(errno)
@@ -147,9 +151,9 @@ impl Stage {
             return Ok(None);
         }
         let at = self.end;
-        let done = self.copy(&from, path, about.len, progress)?;
-        if done == about.len && Identity::of(&from, path)?.len == about.len {
-            return Ok(Some(self.part(at, about.len, path)));
+        let copied = self.copy(&from, path, about.len, progress)?;
+        if copied.len == about.len && Identity::of(&from, path)?.len == about.len {
+            return Ok(Some(self.part(at, about.len, path, copied.shared)?));
         }
         self.give_back(at, about.len);
         Ok(None)
@@ -160,39 +164,44 @@ impl Stage {
         let Some(from) = open_there(path)? else { return Ok(None) };
         let len = Identity::of(&from, path)?.len;
         let at = self.end;
-        self.copy(&from, path, len, progress)?;
+        let copied = self.copy(&from, path, len, progress)?;
         if Identity::of(&from, path)?.len == 0 {
             self.give_back(at, len);
             return Ok(None);
         }
-        Ok(Some(self.part(at, len, path)))
+        Ok(Some(self.part(at, len, path, copied.shared)?))
     }
 
-    fn part(&self, at: u64, len: u64, path: &Path) -> Blob {
-        Blob::part(self.file.clone(), at, len, path).frugal(at >= self.kept)
+    fn part(&mut self, at: u64, len: u64, path: &Path, shared: bool) -> Result<Blob> {
+        let file = self.file()?;
+        let pace = self.pace.as_ref().filter(|_| shared);
+        Ok(Blob::part(file, at, len, path).frugal(Some(at) >= self.kept).paced(pace))
     }
 
     /// A copy is not needed any more.
     pub(super) fn drop_copy(&self, copy: &Blob) {
-        if let Some((at, len)) = copy.place_in(&self.file) {
+        if let Some((at, len)) = self.file.as_ref().and_then(|file| copy.place_in(file)) {
             self.give_back(at, len);
         }
     }
 
     fn give_back(&self, at: u64, len: u64) {
-        punch(&self.file, at, len);
+        if let Some(file) = &self.file {
+            punch(file, at, len);
+        }
     }
 
     /// Copies up to `len` bytes behind what is there, up to where the file ends.
-    fn copy(&mut self, from: &File, path: &Path, len: u64, progress: &Progress) -> Result<u64> {
+    fn copy(&mut self, from: &File, path: &Path, len: u64, progress: &Progress) -> Result<Copied> {
         progress.check()?;
+        let file = self.file()?;
         let base = self.end;
         self.end = base.saturating_add(len).next_multiple_of(ALIGN);
-        if self.shares == Some(true) && share(from, &self.file, base, len) == len {
-            return Ok(len);
+        if self.can_share(from)? && share(from, &file, base, len) == len {
+            return Ok(Copied { len, shared: true });
         }
         // As long as all copies, so that a copy that ends with a hole can be read to its end.
-        self.file.set_len(self.end).map_err(|error| self.cannot_write(error))?;
+        file.set_len(self.end).map_err(|error| self.cannot_write(error))?;
         self.buffer.resize(PIECE, 0);
         let mut at = 0;
         while let Some((start, end)) = next_data(from, at, path)?.filter(|(start, _)| *start < len) {
@@ -206,12 +215,12 @@ impl Stage {
                     Err(error) => return Err(Error::from_io(error, "read it", path).at_offset(at)),
                 };
                 if found == 0 {
-                    return Ok(at);
+                    return Ok(Copied { len: at, shared: false });
                 }
                 let piece = self.buffer.get(..found).unwrap_or_default();
-                self.file.write_all_at(piece, base + at).map_err(|error| self.cannot_write(error))?;
+                file.write_all_at(piece, base + at).map_err(|error| self.cannot_write(error))?;
                 uncache(from, at, found as u64);
-                self.let_go(base + at, found as u64);
+                self.let_go(&file, base + at, found as u64);
                 at += found as u64;
                 self.unchecked += found as u64;
                 self.copied += found as u64;
@@ -220,20 +229,20 @@ impl Stage {
                     self.require(0)?;
                 }
                 progress.check()?;
-                if let Some(pace) = &mut self.pace {
-                    pace.wait(found as u64, progress)?;
+                if let Some(pace) = &self.pace {
+                    pace.wait(found as u64)?;
                 }
             }
         }
-        Ok(len)
+        Ok(Copied { len, shared: false })
     }
 
     /// `len` bytes were written at `at`: begins to write out what will not stay, and gives up what was written out.
-    fn let_go(&self, at: u64, len: u64) {
-        let end = at.saturating_add(len);
-        if at >= self.kept && end / STRIDE > at / STRIDE {
-            let begin = end.saturating_sub(BEHIND + STRIDE).max(self.kept);
-            uncache(&self.file, begin, end - begin);
+    fn let_go(&self, file: &File, at: u64, len: u64) {
+        let (end, kept) = (at.saturating_add(len), self.kept.unwrap_or_default());
+        if at >= kept && end / STRIDE > at / STRIDE {
+            let begin = end.saturating_sub(BEHIND + STRIDE).max(kept);
+            uncache(file, begin, end - begin);
         }
     }
 
@@ -241,6 +250,13 @@ impl Stage {
         Error::from_io(error, "copy what the node may take away into it", self.scratch.folder())
             .with_hint("name a staging folder with room for the directory's tables")
     }
+}
+
+/// What a copy came to.
+struct Copied {
+    len: u64,
+    /// It has the file's own bytes, which nobody has read yet.
+    shared: bool,
 }
 
 /// Opens a file that may be gone by now.
@@ -255,8 +271,9 @@ fn open_there(path: &Path) -> Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::badger::pace::NAP;
     use crate::base::durable::{Replace, write_file};
-    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
 
     struct Place {
         folder: tempfile::TempDir,
@@ -275,7 +292,8 @@ mod tests {
         }
 
         fn stage(&self, max_rate: Option<u64>) -> Stage {
-            Stage::new(self.folder.path(), &Scratch::new(self.folder.path()), max_rate).unwrap()
+            let pace = max_rate.map(|rate| Pace::new(rate, &Progress::new()));
+            Stage::new(self.folder.path(), &Scratch::new(self.folder.path()), pace, Arc::default())
         }
     }
 
@@ -318,13 +336,34 @@ mod tests {
         let place = Place::new();
         let mut stage = place.stage(None);
         // Where the file system cannot, the kernel copies.
-        stage.shares = Some(true);
+        stage.shares.set(true).unwrap();
         let files: Vec<_> = [70_000, 0, 1, 3 << 20].iter().map(|len| bytes(*len, 5)).collect();
         for (at, file) in files.iter().enumerate() {
             let (path, about) = place.file(&at.to_string(), file);
             let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
             let log = stage.value_log(&path, &Progress::new()).unwrap();
             assert!(whole(&copy) == *file && log.is_none_or(|log| whole(&log) == *file));
+        }
+    }
+
+    #[test]
+    fn copies_that_share_their_bytes_are_read_at_the_pace_and_others_were() {
+        let place = Place::new();
+        let (path, about) = place.file("000001.sst", &bytes(2 << 20, 7));
+        for shares in [true, false] {
+            let mut stage = place.stage(Some(8 << 20));
+            stage.shares.set(shares).unwrap();
+            let begun = Instant::now();
+            let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
+            let copied = begun.elapsed();
+            let mut window = vec![0; 256 << 10];
+            for at in (0..copy.len()).step_by(window.len()) {
+                copy.read_passing(at, &mut window).unwrap();
+            }
+            let read = begun.elapsed().saturating_sub(copied);
+            let (slow, quick) = if shares { (read, copied) } else { (copied, read) };
+            assert!(slow >= Duration::from_millis(200), "{shares}: {slow:?}");
+            assert!(quick < slow, "{shares}: {quick:?} and {slow:?}");
         }
     }
 
@@ -357,7 +396,7 @@ mod tests {
         copy.read(0, &mut found).unwrap();
         assert!(found[..10_000] == bytes(10_000, 3) && found[10_000..].iter().all(|byte| *byte == 0));
         copy.read((2 << 30) - 20_000, &mut found).unwrap();
-        assert!(copy.len() == 2 << 30 && stage.file.metadata().unwrap().blocks() * 512 < 1 << 20);
+        assert!(copy.len() == 2 << 30 && stage.file().unwrap().metadata().unwrap().blocks() * 512 < 1 << 20);
     }
 
     #[test]
@@ -365,7 +404,8 @@ mod tests {
         let place = Place::new();
         let (path, about) = place.file("000001.sst", &bytes(4 << 20, 4));
         let progress = Progress::new();
-        let mut stage = place.stage(Some(1));
+        let mut stage = place.stage(None);
+        stage.pace = Some(Pace::new(1, &progress));
         let canceller = std::thread::spawn({
             let progress = progress.clone();
             move || {
@@ -392,15 +432,15 @@ mod tests {
         let (path, about) = place.file("000001.sst", &bytes(8 << 20, 6));
         for (kept, most) in [(u64::MAX, u64::MAX), (0, 1 << 20)] {
             let mut stage = place.stage(None);
-            stage.kept = kept;
+            stage.kept = Some(kept);
             let copy = stage.table(&path, about, &Progress::new()).unwrap().unwrap();
             // What is not written yet the system keeps.
-            stage.file.sync_data().unwrap();
+            stage.file().unwrap().sync_data().unwrap();
             let mut window = vec![0; 256 << 10];
             for at in (0..copy.len()).step_by(window.len()) {
                 copy.read_passing(at, &mut window).unwrap();
             }
-            let Some(cached) = cached(&stage.file) else { return };
+            let Some(cached) = cached(&stage.file().unwrap()) else { return };
             assert!(cached <= most, "{cached} of {} bytes still in memory", copy.len());
             assert!(kept == 0 || cached == copy.len() || cached == 0, "{cached}");
             assert!(whole(&copy) == bytes(8 << 20, 6));
@@ -409,7 +449,8 @@ mod tests {
 
     #[test]
     fn too_little_room_is_known_before() {
-        let stage = Place::new().stage(None);
+        let place = Place::new();
+        let stage = place.stage(None);
         let error = stage.require(u64::MAX / 2).unwrap_err();
         assert!(error.code() == "no-space" && error.errno() == Some(28) && error.path().is_some());
         assert!(error.hint().is_some_and(|hint| hint.contains("the node must not run short")), "{error:?}");

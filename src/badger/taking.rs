@@ -10,6 +10,8 @@ use super::live::{Failure, Known, Listed, Look, State, Step, gone, missing_table
 use super::merge::{Rank, Span, View, Which};
 use super::meta::Pointer;
 use super::names;
+use super::pace::Pace;
+use super::registry;
 use super::stage::Stage;
 use super::table::Table;
 use super::vlog::Vlogs;
@@ -41,6 +43,8 @@ const TIP: &[u8] = b"/0/t";
 /// What a snapshot is taken with.
 pub(super) struct Taking<'a> {
     pub(super) dir: &'a Path,
+    /// Which database is expected there; of one without a `KEYREGISTRY`: nothing.
+    pub(super) id: &'a [u8],
     pub(super) known: &'a Known,
     pub(super) scratch: &'a Scratch,
     pub(super) max_rate: Option<u64>,
@@ -57,6 +61,8 @@ pub(super) fn now() -> u64 {
 /// What attempts have copied so far.
 struct Copies {
     stage: Stage,
+    /// How fast anything is read.
+    pace: Option<Pace>,
     tables: HashMap<u64, (Identity, Blob)>,
     /// Value logs, and whether each was not the newest one when it was copied: nothing is added to those.
     value_logs: BTreeMap<u32, ((u64, u64), Blob, bool)>,
@@ -67,8 +73,10 @@ struct Copies {
 impl Taking<'_> {
     /// Attempts it until nothing has vanished in between.
     pub(super) fn run(&self) -> Result<Frozen> {
+        let pace = self.max_rate.filter(|rate| *rate > 0).map(|rate| Pace::new(rate, self.progress));
         let mut copies = Copies {
-            stage: Stage::new(self.dir, self.scratch, self.max_rate)?,
+            stage: Stage::new(self.dir, self.scratch, pace.clone(), self.known.shares()),
+            pace,
             tables: HashMap::new(),
             value_logs: BTreeMap::new(),
             whole: None,
@@ -135,6 +143,7 @@ impl Taking<'_> {
     }
 
     fn attempt(&self, copies: &mut Copies) -> Result<Frozen, Failure> {
+        self.same_database()?;
         let now = now();
         let keys: HashSet<&[u8]> = self.need.keys.iter().map(Vec::as_slice).collect();
         let wanted = |key: &[u8], version: u64| self.wants(key, version, &keys);
@@ -149,7 +158,7 @@ impl Taking<'_> {
         // The tables of the upper levels are the ones that live shortest.
         chosen.sort_by_key(|listed| (listed.info.level, listed.id));
         copies.forget_all_but(&chosen);
-        let shares = copies.stage.shares(&self.a_file(&state, &chosen))?;
+        let shares = (all || !chosen.is_empty()) && copies.stage.shares(&self.a_file(&state, &chosen))?;
         let mut logs = BTreeMap::new();
         if all && shares {
             logs = self.copy_value_logs(copies, None)?;
@@ -166,24 +175,29 @@ impl Taking<'_> {
             let rank = Rank::table(listed.info.level, listed.id);
             tables.push((rank, copies.table(listed, self.progress)?));
         }
-        // Those that may have been there when the logs of the memtables were read.
-        let mut expected: BTreeSet<u32> = state.value_logs.keys().copied().collect();
-        let first_new = expected.last().map_or(1, |fid| fid.saturating_add(1));
-        if all {
+        // Has one gone that may have been there when the logs of the memtables were read? Those were all that there were before, and all
+        // from there on.
+        let first_new = state.value_logs.keys().next_back().map_or(1, |fid| fid.saturating_add(1));
+        let lost = if all {
             if !shares {
                 logs = self.copy_value_logs(copies, None)?;
             }
-            expected.extend(first_new..logs.keys().next_back().map_or(first_new, |fid| *fid));
+            let newest = logs.keys().next_back().map_or(first_new, |fid| (*fid).max(first_new));
+            let new = logs.range(first_new..newest).count();
+            u32::try_from(new).unwrap_or(u32::MAX) < newest - first_new
+                || state.value_logs.keys().any(|fid| !logs.contains_key(fid))
         } else {
             let pointed = self.pointed(&tables, &state)?;
             if !pointed.is_empty() {
                 logs = self.copy_value_logs(copies, Some(&pointed))?;
             }
-            expected =
-                pointed.into_iter().filter(|fid| *fid >= first_new || expected.contains(fid)).collect();
-        }
-        let lost = expected.iter().any(|fid| !logs.contains_key(fid));
+            pointed
+                .iter()
+                .filter(|fid| **fid >= first_new || state.value_logs.contains_key(fid))
+                .any(|fid| !logs.contains_key(fid))
+        };
         look.still(&state)?;
+        self.same_database()?;
         tables.extend(memory_tables(&state));
         let view = View::new(tables, Vlogs::new(self.dir, logs), now).watched(self.progress);
         if lost {
@@ -199,11 +213,22 @@ impl Taking<'_> {
         };
         if !all {
             (self.pause)(Step::Settle);
-            if let Err(error) = self.settle(&look, &state, &mut frozen) {
+            if let Err(error) = self.settle(&look, &state, copies.pace.as_ref(), &mut frozen) {
                 return Err(blame(&look, &state, error));
             }
+            self.same_database()?;
         }
         Ok(frozen)
+    }
+
+    /// Is it still the database that was opened?
+    fn same_database(&self) -> Result<()> {
+        let found = registry::id_of(self.dir)?;
+        if found.as_ref().map_or(&[][..], |id| id) == self.id {
+            return Ok(());
+        }
+        let what = "expected the database that was opened, found another one in its place";
+        Err(Error::mismatch(what).at_path(self.dir).with_hint("open the directory again"))
     }
 
     /// A file that may be copied, to see how that can be done.
@@ -311,16 +336,20 @@ impl Taking<'_> {
     }
 
     /// Answers what else will be asked, while everything is there.
-    fn settle(&self, look: &Look<'_>, state: &State, frozen: &mut Frozen) -> Result<()> {
+    fn settle(&self, look: &Look<'_>, state: &State, pace: Option<&Pace>, frozen: &mut Frozen) -> Result<()> {
+        let table = |listed: &Listed| {
+            if pace.is_some() { listed.table.paced(pace) } else { listed.table.clone() }
+        };
         let mut tables: Vec<_> = state
             .tables
             .iter()
-            .map(|listed| (Rank::table(listed.info.level, listed.id), listed.table.clone()))
+            .map(|listed| (Rank::table(listed.info.level, listed.id), table(listed)))
             .collect();
         tables.extend(memory_tables(state));
         let mut logs = BTreeMap::new();
         for (fid, about) in look.value_logs()? {
-            logs.insert(fid, Blob::named_log(&names::value_log(self.dir, fid), about));
+            let log = Blob::named_log(&names::value_log(self.dir, fid), about);
+            logs.insert(fid, log.paced(pace));
         }
         let view = View::new(tables, Vlogs::new(self.dir, logs), frozen.view.now())
             .watched(self.progress)
@@ -437,9 +466,9 @@ mod tests {
         let path = folder.path().join("000001.sst");
         write_file(&path, &vec![7; 1 << 20], Replace::Never).unwrap();
         let about = Identity::at(&path).unwrap().unwrap();
-        let stage = Stage::new(folder.path(), &Scratch::new(folder.path()), None).unwrap();
+        let stage = Stage::new(folder.path(), &Scratch::new(folder.path()), None, std::sync::Arc::default());
         let (tables, value_logs) = (HashMap::new(), BTreeMap::new());
-        let mut copies = Copies { stage, tables, value_logs, whole: None };
+        let mut copies = Copies { stage, pace: None, tables, value_logs, whole: None };
         assert!(!copies.hopeless(0));
         copies.whole = Some(1 << 20);
         for turn in 1..=TIMES + 1 {

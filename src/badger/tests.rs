@@ -1,5 +1,8 @@
 //! Directories as datastores: at rest, and while a node works in them.
 
+/// What starts again, comes in its place, and what a reading needs.
+mod again;
+
 use super::live::Step;
 use super::node::{Live, Node, THRESHOLD};
 use super::{Directory, Pauses, ReadOptions};
@@ -509,16 +512,6 @@ fn zero_length_files_and_what_belongs_to_nobody_are_passed() {
 }
 
 #[test]
-fn another_directory_in_the_place_of_the_one_that_was_opened_is_noticed() {
-    let place = in_memory();
-    Node::start(place.path());
-    let directory = Directory::open(place.path(), ReadOptions::default()).unwrap();
-    let other = super::registry::encode([8; 16]);
-    write_file(&place.path().join("KEYREGISTRY"), &other, Replace::Always).unwrap();
-    assert_eq!(directory.snapshot().map(drop).unwrap_err().code(), "mismatch");
-}
-
-#[test]
 fn a_directory_without_a_registry_has_no_id_and_one_without_a_manifest_is_none() {
     let place = in_memory();
     write_file(&place.path().join("MANIFEST"), &super::manifest::encode(&[]), Replace::Never).unwrap();
@@ -543,15 +536,6 @@ fn a_stopped_nodes_directory_is_locked_and_a_running_ones_is_not() {
     drop((snapshot, node));
     let _stopped = offline(place.path());
     assert_eq!(DirLock::exclusive(place.path()).unwrap_err().code(), "locked");
-}
-
-#[test]
-fn copies_are_not_made_in_the_directory_itself() {
-    let place = in_memory();
-    Node::start(place.path());
-    let staging = Some(place.path().to_owned());
-    let options = ReadOptions { staging, ..ReadOptions::default() };
-    assert_eq!(Directory::open(place.path(), options).unwrap_err().code(), "invalid-argument");
 }
 
 #[test]

@@ -10,6 +10,8 @@
 //! called damage.
 //!
 //! Memory: nothing of the log is held but while it is sorted, [`CHUNK`] bytes at a time.
+//!
+//! A log is read once, however much of it is wanted, and who knows what has happened up to some commit goes on from there.
 
 use super::blob::Blob;
 use super::key;
@@ -37,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const RECORDS: u64 = 1024;
 
 /// What of a log has happened.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Replayed {
     /// Where the last commit ends: everything before has happened.
     pub(super) end: u64,
@@ -49,9 +51,47 @@ pub(super) struct Replayed {
     pub(super) entries: u64,
 }
 
-/// Finds what has happened. A log that has been emptied or is not made yet has nothing.
-pub(super) fn replay(blob: &Blob, progress: &Progress) -> Result<Replayed> {
-    let mut found = Replayed { end: HEADER as u64, ..Replayed::default() };
+impl Default for Replayed {
+    /// Nothing yet.
+    fn default() -> Self {
+        Self { end: HEADER as u64, max_version: 0, max_txn: None, entries: 0 }
+    }
+}
+
+/// How a log is read: where and what of it is sorted.
+#[derive(Clone, Copy)]
+pub(super) struct Sorting<'a> {
+    /// A node may be writing to it.
+    pub(super) live: bool,
+    /// Where tables without a name are made.
+    pub(super) scratch: &'a Scratch,
+    /// Will anybody ask for this user key at this version?
+    pub(super) wanted: &'a dyn Fn(&[u8], u64) -> bool,
+}
+
+/// Finds what has happened behind `before`, up to `until` if it is known that commits go so far, and makes sorted tables without a name of
+/// it, the newest last: for one internal key the later table counts. A log that has been emptied or is not made yet has nothing.
+pub(super) fn read(
+    blob: &Blob,
+    before: Replayed,
+    until: Option<u64>,
+    sorting: Sorting<'_>,
+    progress: &Progress,
+) -> Result<(Replayed, Vec<Blob>)> {
+    let mut sorter =
+        Sorter { log: blob, sorting, chunk: Chunk::default(), done: Vec::new(), open: Vec::new() };
+    let found = follow(blob, before, until, progress, &mut sorter)?;
+    Ok((found, sorter.finish()?))
+}
+
+fn follow(
+    blob: &Blob,
+    before: Replayed,
+    until: Option<u64>,
+    progress: &Progress,
+    sorter: &mut Sorter<'_>,
+) -> Result<Replayed> {
+    let mut found = before;
     if blob.len() < HEADER as u64 {
         return Ok(found);
     }
@@ -61,7 +101,7 @@ pub(super) fn replay(blob: &Blob, progress: &Progress) -> Result<Replayed> {
         Err(_) if !blob.is_whole()? => return Ok(found),
         Err(error) => return Err(error),
     }
-    let mut records = Records::new(blob, HEADER as u64, blob.len());
+    let mut records = Records::new(blob, before.end, until.unwrap_or(blob.len()));
     let mut open = Open::default();
     let mut stuck = (0, 0);
     let mut seen = 0_u64;
@@ -71,6 +111,7 @@ pub(super) fn replay(blob: &Blob, progress: &Progress) -> Result<Replayed> {
             if step == Step::End {
                 break;
             }
+            sorter.take(&record, step)?;
             records.pass(len);
             if step == Step::Commit {
                 found.add(&open);
@@ -83,12 +124,15 @@ pub(super) fn replay(blob: &Blob, progress: &Progress) -> Result<Replayed> {
             }
         }
         let at = records.position();
+        if until.is_some_and(|until| found.end >= until) {
+            return Ok(found);
+        }
         let Some(mark) = mark_behind(blob, at)? else { return Ok(found) };
         if !blob.is_whole()? {
             return Ok(found);
         }
         stuck = if stuck.0 == at { (at, stuck.1 + 1) } else { (at, 0) };
-        if stuck.1 == AGAIN {
+        if stuck.1 == AGAIN || !sorter.sorting.live {
             let what = format!(
                 "expected the next record of a log, found none, and behind it a commit at byte {mark}"
             );
@@ -211,45 +255,57 @@ fn is_mark(blob: &Blob, at: u64) -> Result<bool> {
     }))
 }
 
-/// Makes sorted tables without a name of what has happened in a log, the newest last: for one internal key the later table counts.
-///
-/// `wanted` says of a user key and version whether anybody will ask for it.
-pub(super) fn tables(
-    blob: &Blob,
-    end: u64,
-    scratch: &Scratch,
-    progress: &Progress,
-    wanted: &dyn Fn(&[u8], u64) -> bool,
-) -> Result<Vec<Blob>> {
-    let mut records = Records::new(blob, HEADER as u64, end);
-    let (mut tables, mut chunk, mut seen) = (Vec::new(), Chunk::default(), 0_u64);
-    while records.position() < end {
-        let Some((record, len)) = records.peek()? else {
-            // It was read before.
-            let at = records.position();
-            let what =
-                format!("expected the records that were there up to byte {end}, found the end at byte {at}");
-            return Err(Error::damaged(what).at_path(blob.path()).at_offset(at));
-        };
+/// Sorts what passes.
+struct Sorter<'a> {
+    log: &'a Blob,
+    sorting: Sorting<'a>,
+    /// What is in no table yet.
+    chunk: Chunk,
+    /// Tables of what is committed, and of what is not yet.
+    done: Vec<Blob>,
+    open: Vec<Blob>,
+}
+
+impl Sorter<'_> {
+    fn take(&mut self, record: &Record<'_>, step: Step) -> Result<()> {
         if record.meta & META_FIN_TXN == 0 {
             let (user_key, version) = key::split(record.key)?;
-            if wanted(user_key, version) {
-                if chunk.is_full_with(&record) {
-                    tables.push(chunk.table(blob, scratch)?);
+            if (self.sorting.wanted)(user_key, version) {
+                if self.chunk.is_full_with(record) {
+                    self.empty()?;
                 }
-                chunk.push(&record);
+                self.chunk.push(record);
             }
         }
-        records.pass(len);
-        seen += 1;
-        if seen.is_multiple_of(RECORDS) {
-            progress.check()?;
+        if step == Step::Commit {
+            self.chunk.committed = self.chunk.slots.len();
+            self.done.append(&mut self.open);
         }
+        Ok(())
     }
-    if !chunk.slots.is_empty() {
-        tables.push(chunk.table(blob, scratch)?);
+
+    /// Makes tables of what is held: what no mark has committed yet gets its own.
+    fn empty(&mut self) -> Result<()> {
+        let open = self.chunk.slots.split_off(self.chunk.committed);
+        if !self.chunk.slots.is_empty() {
+            let table = self.chunk.table(self.log, self.sorting.scratch)?;
+            self.done.push(table);
+        }
+        self.chunk.slots = open;
+        if !self.chunk.slots.is_empty() {
+            let table = self.chunk.table(self.log, self.sorting.scratch)?;
+            self.open.push(table);
+        }
+        self.chunk.clear();
+        Ok(())
     }
-    Ok(tables)
+
+    /// What is committed.
+    fn finish(mut self) -> Result<Vec<Blob>> {
+        self.chunk.slots.truncate(self.chunk.committed);
+        self.empty()?;
+        Ok(self.done)
+    }
 }
 
 /// Records that are sorted together.
@@ -258,6 +314,8 @@ struct Chunk {
     /// Internal key and value structure, one record after the other.
     bytes: Vec<u8>,
     slots: Vec<Slot>,
+    /// How many of them are committed.
+    committed: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -291,7 +349,16 @@ impl Chunk {
         whole.split_at_checked(slot.key as usize).unwrap_or_default()
     }
 
-    /// Writes what it holds and is empty again.
+    fn clear(&mut self) {
+        self.committed = 0;
+        self.slots.clear();
+        self.bytes.clear();
+        if self.bytes.capacity() > 2 * CHUNK {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Writes what its slots stand for, and has none any more.
     fn table(&mut self, log: &Blob, scratch: &Scratch) -> Result<Blob> {
         let mut slots = std::mem::take(&mut self.slots);
         slots.sort_unstable_by(|one, other| {
@@ -310,189 +377,9 @@ impl Chunk {
         }
         let written = builder.finish(None);
         written.map_err(|error| error.at_path(scratch.folder()))?;
-        self.bytes.clear();
-        if self.bytes.capacity() > 2 * CHUNK {
-            self.bytes = Vec::new();
-        }
         Blob::of(file, log.path())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::log::tests::{blob, vector};
-    use super::super::log::{put_header, put_record};
-    use super::super::table::Table;
-    use super::*;
-
-    /// A log that a test writes as Badger does.
-    struct Log(Vec<u8>);
-
-    impl Log {
-        fn new() -> Self {
-            let mut bytes = Vec::new();
-            put_header(&mut bytes, [7; 12]);
-            Self(bytes)
-        }
-
-        fn put(&mut self, user_key: &[u8], version: u64, meta: u8, value: &[u8]) -> &mut Self {
-            let mut internal = Vec::new();
-            key::put(&mut internal, user_key, version);
-            put_record(&mut self.0, &Record { key: &internal, meta, value, ..Record::default() });
-            self
-        }
-
-        fn commit(&mut self, version: u64) -> &mut Self {
-            self.put(MARK, version, META_FIN_TXN, version.to_string().as_bytes())
-        }
-
-        fn end(&self) -> u64 {
-            self.0.len() as u64
-        }
-    }
-
-    fn replayed(bytes: &[u8]) -> Result<Replayed> {
-        replay(&blob(bytes), &Progress::new())
-    }
-
-    #[test]
-    fn transactions_of_badger_are_replayed() {
-        let expected = Replayed { end: vector().len() as u64, max_version: 2, max_txn: Some(2), entries: 3 };
-        assert_eq!(replayed(&vector()).unwrap(), expected);
-        let mut padded = vector();
-        padded.resize(1 << 20, 0);
-        assert_eq!(replayed(&padded).unwrap(), expected);
-    }
-
-    #[test]
-    fn a_torn_tail_ends_the_log_at_the_last_commit() {
-        let whole = vector();
-        let first = 20 + 29 + 26 + 29;
-        for cut in 0..whole.len() {
-            let mut padded = whole[..cut].to_vec();
-            if cut >= HEADER {
-                padded.resize(whole.len() + 100, 0);
-            }
-            let found = replayed(&padded).unwrap();
-            let (end, entries) = if cut < first { (20, 0) } else { (first as u64, 2) };
-            assert_eq!((found.end, found.entries), (end, entries), "{cut}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_committed_or_does_not_fit_was_never_there() {
-        let mut log = Log::new();
-        let end = log.put(b"a", 1, META_TXN, b"1").commit(1).end();
-        let uncommitted: [&dyn Fn(&mut Log) -> &mut Log; 5] = [
-            &|log| log.put(b"b", 2, META_TXN, b"2"),
-            &|log| log.put(b"b", 2, META_TXN, b"2").put(b"c", 3, META_TXN, b"3"),
-            &|log| log.put(b"b", 2, META_TXN, b"2").put(b"c", 2, 0, b"3"),
-            &|log| log.put(b"b", 2, META_TXN, b"2").put(MARK, 3, META_FIN_TXN, b"3"),
-            &|log| log.put(b"b", 2, META_TXN, b"2").put(MARK, 2, META_FIN_TXN, b"+2"),
-        ];
-        for (case, add) in uncommitted.into_iter().enumerate() {
-            let mut log = Log(log.0.clone());
-            add(&mut log);
-            let found = replayed(&log.0).unwrap();
-            let expected = Replayed { end, max_version: 1, max_txn: Some(1), entries: 1 };
-            assert_eq!(found, expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn entries_of_no_transaction_commit_by_themselves() {
-        let mut log = Log::new();
-        log.put(b"gc", 90, 0, b"old").put(b"a", 91, META_TXN, b"1").commit(91).put(b"gc", 95, 0, b"x");
-        let found = replayed(&log.0).unwrap();
-        let expected = Replayed { end: log.end(), max_version: 95, max_txn: Some(91), entries: 3 };
-        assert_eq!(found, expected);
-        assert_eq!(replayed(&Log::new().put(b"gc", 9, 0, b"old").0).unwrap().max_txn, None);
-    }
-
-    #[test]
-    fn damage_before_a_commit_mark_is_named_with_its_byte() {
-        let mut log = Log::new();
-        log.put(b"a", 1, META_TXN, b"1").put(b"b", 1, META_TXN, b"1").commit(1);
-        let mark = log.put(b"a", 2, META_TXN, b"2").put(b"b", 2, META_TXN, b"2").end();
-        log.commit(2);
-        for at in HEADER as u64..log.end() {
-            let mut flipped = log.0.clone();
-            flipped[usize::try_from(at).unwrap()] ^= 0x10;
-            flipped.resize(4096, 0);
-            if at >= mark {
-                // Without its mark the last transaction was never there.
-                assert_eq!(replayed(&flipped).unwrap().max_txn, Some(1), "{at}");
-                continue;
-            }
-            let error = replayed(&flipped).unwrap_err();
-            assert_eq!(error.code(), "damaged", "{at}");
-            assert!(error.offset().unwrap() <= at && error.path().is_some(), "{at}: {error}");
-        }
-        let mut zeroed = Log::new();
-        for version in 1..50 {
-            zeroed.put(b"key", version, META_TXN, &[1; 9000]).commit(version);
-        }
-        zeroed.0[30_000..34_000].fill(0);
-        assert_eq!(replayed(&zeroed.0).unwrap_err().code(), "damaged");
-    }
-
-    #[test]
-    fn a_record_that_the_node_was_writing_is_read_again() {
-        use std::os::unix::fs::FileExt;
-        let mut log = Log::new();
-        let first = log.put(b"a", 1, META_TXN, b"1").commit(1).end();
-        log.put(b"b", 2, META_TXN, &[5; 40]).commit(2);
-        let mut torn = log.0.clone();
-        torn[usize::try_from(first).unwrap() + 20..][..10].fill(0);
-        let file = Scratch::system().file().unwrap();
-        file.write_all_at(&torn, 0).unwrap();
-        let node = file.try_clone().unwrap();
-        let blob = Blob::of(file, std::path::Path::new("00001.mem")).unwrap();
-        let whole = log.0.clone();
-        let writer = std::thread::spawn(move || {
-            std::thread::sleep(PAUSE);
-            node.write_all_at(&whole, 0).unwrap();
-        });
-        let found = replay(&blob, &Progress::new()).unwrap();
-        writer.join().unwrap();
-        assert_eq!((found.end, found.max_txn), (log.end(), Some(2)));
-    }
-
-    #[test]
-    fn an_empty_log_has_nothing() {
-        for len in [0, 1, HEADER - 1, HEADER, 4096] {
-            let found = replayed(&vec![0; len]).unwrap();
-            assert_eq!((found.entries, found.end, found.max_txn), (0, HEADER as u64, None));
-        }
-    }
-
-    #[test]
-    fn a_log_becomes_sorted_tables_of_bounded_size_in_which_the_later_entry_counts() {
-        let mut log = Log::new();
-        let value = vec![5; 1 << 20];
-        for version in 1..=40 {
-            let key = format!("k{:02}", version * 7 % 40);
-            log.put(key.as_bytes(), version, META_TXN, &value).commit(version);
-        }
-        // Garbage collection writes again what is there.
-        log.put(b"gc", 3, 0, b"first").put(b"gc", 3, 0, b"second");
-        let blob = blob(&log.0);
-        let (progress, scratch) = (Progress::new(), Scratch::system());
-        let end = replay(&blob, &progress).unwrap().end;
-        let found = tables(&blob, end, &scratch, &progress, &|_, version| version > 2).unwrap();
-        assert_eq!(found.len(), 2);
-        let mut entries = Vec::new();
-        for sorted in found {
-            assert!(sorted.len() < 2 * CHUNK as u64);
-            let mut walk = Table::open(sorted, Compression::None).unwrap().walk().unwrap();
-            while walk.advance().unwrap() {
-                walk.load().unwrap();
-                entries.push((walk.key().to_vec(), walk.value().bytes.to_vec()));
-            }
-        }
-        assert_eq!(entries.len(), 38 + 1);
-        let of_gc: Vec<_> = entries.iter().filter(|(key, _)| key.starts_with(b"gc")).collect();
-        assert_eq!(of_gc.len(), 1);
-        assert_eq!(of_gc[0].1, b"second");
-    }
-}
+mod tests;

@@ -74,10 +74,14 @@ pub fn next_data(file: &File, offset: u64, path: &Path) -> Result<Option<(u64, u
     }
 }
 
-/// Can what `from` holds be shared with `to`, an empty file, so that a copy costs neither time nor room? `to` is empty afterwards.
-pub fn can_share(from: &File, to: &File) -> bool {
-    let can = rustix::fs::ioctl_ficlone(to, from).is_ok();
-    can && to.set_len(0).is_ok()
+/// Can what `from` holds be shared with `to`, an empty file, so that a copy costs neither time nor room? `to` is empty afterwards. `None`
+/// where the file system has no room to answer.
+pub fn can_share(from: &File, to: &File) -> Option<bool> {
+    match rustix::fs::ioctl_ficlone(to, from) {
+        Ok(()) => Some(to.set_len(0).is_ok()),
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::IO) => None,
+        Err(_) => Some(false),
+    }
 }
 
 /// Puts `len` bytes of `from` at `at` of `to`, where the file system shares them; how many bytes it did.

@@ -49,9 +49,14 @@ pub(super) fn look(directory: &Path) -> Result<(Checked, Vec<Damage>)> {
     Ok((checked, found))
 }
 
+/// Where what is wrong costs nothing: tables that nobody lists, files without bytes.
+pub(super) const HARMLESS: [&str; 3] = ["badger-leftovers", "badger-torn-manifest", "badger-zero-length"];
+
 /// What is wrong with a golden directory: part, file, how often. Everything else is sound.
 fn known(case: &str) -> Vec<(Part, &'static str, usize)> {
     match case {
+        "badger-leftovers" => vec![(Part::Table, "000005.sst", 1), (Part::Table, "000009.sst", 1)],
+        "badger-torn-manifest" => vec![(Part::Table, "000005.sst", 1)],
         "badger-bad-manifest" => vec![(Part::Manifest, "MANIFEST", 1)],
         "badger-missing-table" => vec![(Part::Table, "000002.sst", 1)],
         "badger-missing-value" => vec![(Part::Value, "000001.vlog", 10)],
@@ -85,10 +90,10 @@ fn a_golden_directory_is_sound_or_wrong_where_its_paper_says() {
             let named =
                 |(part, file, _): &&(Part, &str, usize)| *part == damage.part && path == directory.join(file);
             assert!(expected.iter().any(|one| named(&one)), "{case}: {damage:?}");
-            assert_eq!(damage.harmless, case == "badger-zero-length", "{case}: {damage:?}");
+            assert_eq!(damage.harmless, HARMLESS.contains(&case), "{case}: {damage:?}");
             assert_eq!(damage.key.is_some(), damage.part == Part::Value, "{case}: {damage:?}");
         }
-        if found.is_empty() {
+        if found.iter().all(|damage| damage.harmless) {
             let badger = &paper["badger"];
             let tables = paper["tables"].as_array().map_or(0, Vec::len);
             assert_eq!(checked.tables, tables as u64, "{case}");

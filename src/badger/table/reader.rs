@@ -9,6 +9,7 @@ use super::{Compression, bloom, checksum};
 use crate::badger::blob::Blob;
 use crate::badger::key;
 use crate::badger::meta::Value;
+use crate::badger::pace::Pace;
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;
 use std::path::Path;
@@ -41,7 +42,7 @@ struct Inner {
 }
 
 /// The file of a table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct File {
     pub(super) blob: Blob,
     pub(super) compression: Compression,
@@ -100,6 +101,19 @@ impl Table {
             inner.biggest = key;
         }
         Ok((Self(Arc::new(inner)), damage))
+    }
+
+    /// The same, read at this pace.
+    pub(in crate::badger) fn paced(&self, pace: Option<&Pace>) -> Self {
+        let Inner { file, facts, smallest, biggest, index } = &*self.0;
+        let index = index.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self(Arc::new(Inner {
+            file: File { blob: file.blob.clone().paced(pace), ..file.clone() },
+            facts: *facts,
+            smallest: smallest.clone(),
+            biggest: biggest.clone(),
+            index: Mutex::new(index),
+        }))
     }
 
     /// Its file.
