@@ -147,12 +147,16 @@ fn ingest(
     });
     let applied = applied.collect::<Result<_>>()?;
     progress.begin(Phase::Writing, chain.bytes());
+    let shown = store.about().pinned_version;
     let mut increment = Increment::begin(store, LoadOptions { memory: MEMORY, progress: progress.clone() })?;
-    let mut source = chain.source_for_store(false, &scratch, MEMORY, progress)?;
+    let mut source = chain.source_for_increment(shown, &scratch, MEMORY, progress)?;
     let mut headers = Deleted::new(&scratch, progress);
     let mut entries = 0u64;
     while source.advance()? {
         let entry = source.entry();
+        if source.is_stand_in() && increment.stored_at(entry.key, entry.version)?.is_some() {
+            continue;
+        }
         progress.add((entry.key.len() + entry.value.len()) as u64, 1);
         bury_orphans(&mut headers, Some(&entry), &mut increment)?;
         increment.put(entry)?;

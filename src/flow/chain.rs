@@ -154,6 +154,23 @@ impl Chain {
         Ok(Box::new(Merge::new(vec![Named::new("the chain", source), tip])))
     }
 
+    /// What [`source_for_store`](Self::source_for_store) yields for a store that is there and shows its entries at version `shown`, with all
+    /// that would stand in if it had no older version of any key: who takes it asks the store.
+    pub fn source_for_increment(
+        &self,
+        shown: u64,
+        scratch: &Scratch,
+        memory: usize,
+        progress: &Progress,
+    ) -> Result<StandIns<Box<dyn Source>>> {
+        let source = self.source_for_store(false, scratch, memory, progress)?;
+        let newest = self.newest().filter(|newest| !newest.pinned && newest.complete_version > shown);
+        // Nothing is above the highest version.
+        let (complete, height) =
+            newest.map_or((u64::MAX, 0), |newest| (newest.complete_version, newest.complete_height));
+        Ok(StandIns::new(source, complete, height))
+    }
+
     /// Where entries above the complete version may be torn, what to say of it, and what becomes of them.
     pub fn torn_note(&self, then: &str) -> Option<String> {
         let (complete, last) = (self.complete_version()?, self.last_version());

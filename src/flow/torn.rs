@@ -8,13 +8,17 @@
 //!
 //! Keys that are written once, with their block, need no stand-in: above the complete height they are hidden for a reason. States, DA
 //! heights and execution records are written again, at a restart or as things go on: those of heights up to the complete one stand in.
+//! DA heights must: the mark `/0/m/d` that stands in is from later, and every DA height up to it has to be there with it.
 //!
-//! [`StandIns`] is for a store, which keeps every version: the stand-in is one more entry, at the complete version. [`View`] gives one live
+//! [`StandIns`] is for a store, which keeps every version: the stand-in is one more entry, at the complete version. A store that has taken
+//! segments before may have an older version of the key, which then shows: who adds to one [asks](StandIns::is_stand_in), and leaves the
+//! stand-in out. [`View`] gives one live
 //! entry of each key, as it is: what is [cut](super::cut) or written into a directory.
 
 use crate::entry::{Entry, OwnedEntry, Source};
 use crate::error::Result;
 use crate::evnode::key::{self, Key};
+use crate::evnode::record::{ExecMeta, State};
 
 /// A [`Source`] over a whole chain, with what stands in at its complete version.
 pub struct StandIns<S> {
@@ -39,6 +43,11 @@ impl<S: Source> StandIns<S> {
         Self { source, complete, height, key, shows, oldest: None, stand_in: None, more }
     }
 
+    /// Does it stand on an entry of its own, and not on one of the source's?
+    pub fn is_stand_in(&self) -> bool {
+        self.stand_in.is_some()
+    }
+
     /// Notes the entry that the source stands on.
     fn note(&mut self) {
         let entry = self.source.entry();
@@ -48,18 +57,27 @@ impl<S: Source> StandIns<S> {
             self.shows = false;
         }
         self.shows |= entry.version <= self.complete;
-        let hidden = !self.shows && !entry.is_delete() && stands_in(entry.key, self.height);
+        let hidden = !self.shows && !entry.is_delete() && stands_in(&entry, self.height);
         self.oldest = hidden.then(|| entry.to_owned());
     }
 }
 
-/// Is this a key that is written again and again, of no block above `height`, and not the tip, which is known to the byte?
-pub fn stands_in(key: &[u8], height: u64) -> bool {
-    if !key::is_block_family(key) {
-        return key != key::TIP;
-    }
-    let again = [&b"/0/s/"[..], b"/0/m/rhb/", b"/evm/execmeta/"].iter().any(|prefix| key.starts_with(prefix));
-    again && Key::parse(key).made_from().is_some_and(|of| of <= height)
+/// Is this of a key that is written again and again, of no block above `height`, and not the tip, which is known to the byte?
+fn stands_in(entry: &Entry<'_>, height: u64) -> bool {
+    let key = Key::parse(entry.key);
+    let of = match key {
+        Key::Tip => return false,
+        // The newest state, of releases that kept one only: beside the tip of the complete height it cannot be of a later block.
+        Key::NewestState => {
+            State::decode(entry.value).ok().map_or(Some(0), |state| Some(state.last_block_height))
+        }
+        Key::State(_) | Key::DaHeight(..) => key.made_from(),
+        Key::ExecMeta(_) => {
+            key.made_from().or_else(|| ExecMeta::decode(entry.value).ok().map(|about| about.height))
+        }
+        _ => (!key::is_block_family(entry.key)).then_some(0),
+    };
+    of.is_some_and(|of| of <= height)
 }
 
 impl<S: Source> Source for StandIns<S> {
@@ -131,7 +149,7 @@ impl Picker {
             self.decided = true;
             self.oldest = None;
         } else if !self.decided {
-            let hidden = !entry.is_delete() && stands_in(entry.key, self.height);
+            let hidden = !entry.is_delete() && stands_in(entry, self.height);
             self.oldest = hidden.then(|| entry.to_owned());
         }
         Picked { before, newest, shows: decides && !entry.is_delete() }
@@ -244,12 +262,25 @@ mod tests {
 
     #[test]
     fn what_is_written_again_for_a_block_stands_in_up_to_the_complete_height() {
+        let stands_in = |key: &[u8], value: &[u8], height| {
+            super::stands_in(&Entry { key, value, ..Entry::default() }, height)
+        };
         for key in ["/0/s/9", "/0/m/rhb/9/h", "/evm/execmeta/\0\0\0\0\0\0\0\u{9}"] {
-            assert!(stands_in(key.as_bytes(), 9) && !stands_in(key.as_bytes(), 8), "{key}");
+            let key = key.as_bytes();
+            assert!(stands_in(key, b"", 9) && !stands_in(key, b"", 8), "{}", key.escape_ascii());
         }
         for key in ["/0/h/9", "/0/i/AB", "/0/t", "/0/headerSync/9"] {
-            assert!(!stands_in(key.as_bytes(), 9), "{key}");
+            assert!(!stands_in(key.as_bytes(), b"", 9), "{key}");
         }
+        // The height of these stands in the value.
+        let mangled = Key::exec_meta(47);
+        assert!(stands_in(&mangled, &[8, 47], 47) && !stands_in(&mangled, &[8, 47], 46));
+        assert!(!stands_in(&mangled, b"\xff", 47));
+        let mut state = Vec::new();
+        State { last_block_height: 9, ..State::default() }.encode(&mut state);
+        assert!(
+            stands_in(b"/0/s", &state, 9) && !stands_in(b"/0/s", &state, 8) && stands_in(b"/0/s", b"\xff", 8)
+        );
     }
 
     #[test]

@@ -66,7 +66,12 @@ impl<'a> Increment<'a> {
 
     /// The newest entry that the store has of a key, those that were put since left out.
     pub fn stored(&mut self, key: &[u8]) -> Result<Option<OwnedEntry>> {
-        self.known.newest(key)
+        self.known.newest(key, u64::MAX)
+    }
+
+    /// The newest entry of a key that the store has at or below a version, those that were put since left out.
+    pub fn stored_at(&mut self, key: &[u8], version: u64) -> Result<Option<OwnedEntry>> {
+        self.known.newest(key, version)
     }
 
     /// Ends: the entries and what the store says of itself are in it, together and durably.
@@ -203,13 +208,18 @@ impl<'a> Known<'a> {
         Ok(if same { Found::Same } else { Found::Other { bytes } })
     }
 
-    fn newest(&mut self, key: &[u8]) -> Result<Option<OwnedEntry>> {
-        entry_key(key, u64::MAX, &mut self.wanted);
+    fn newest(&mut self, key: &[u8], until: u64) -> Result<Option<OwnedEntry>> {
+        entry_key(key, until, &mut self.wanted);
         self.stored.seek(&self.wanted);
         let Some((stored, value)) = self.stored.item() else {
             self.stored.status().map_err(|error| fault(error, self.path))?;
             return Ok(None);
         };
+        // Behind the last entry comes another space.
+        let of_key = self.wanted.len().saturating_sub(size_of::<u64>());
+        if stored.get(..of_key) != self.wanted.get(..of_key) {
+            return Ok(None);
+        }
         let mut found = Vec::new();
         let at = |error: Error| error.at_path(self.path);
         let version = split_entry_key(stored, &mut found).map_err(at)?;

@@ -46,5 +46,7 @@ mod released;
 mod rpc;
 /// The store: bulk load, increments, snapshots, crashes.
 mod store;
+/// Streams that were taken under writes: stores that take increments of them.
+mod torn;
 /// The verbs on each other's results: over the wire, from files, into stores.
 mod verbs;
