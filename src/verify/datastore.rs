@@ -2,6 +2,7 @@
 
 use super::{Report, Rules};
 use crate::badger::{self, Damage, Part};
+use crate::base::durable::DirLock;
 use crate::base::progress::{Phase, Progress};
 use crate::base::scratch::Scratch;
 use crate::entry::{Datastore as _, Entry, Need};
@@ -25,6 +26,8 @@ pub(super) fn check(path: &Path, level: Level, rules: &Rules, progress: &Progres
     let mut found = Found { path, findings: Vec::new(), more: 0 };
     let mut blocks = Blocks::new(rules, progress);
     let engine = datastore::expect(path)?;
+    // To the end: a node that starts before the tip was read would cost the report.
+    let _lock = (engine == Engine::Badger).then(|| DirLock::shared(path)).transpose()?;
     let read = match engine {
         Engine::Badger => directory(path, level, &mut found, &mut blocks, progress)?,
         Engine::RocksDb => store(path, &mut found, &mut blocks, progress)?,
