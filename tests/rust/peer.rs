@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Snapshots of each way to write.
 const SNAPSHOTS: usize = 14;
+/// New directories, at the most, where Badger itself loses values.
+const DIRECTORIES: u64 = 10;
 
 /// The program of `tests/interop`, which runs a real Badger; none where Go is missing, which is an error with `EVBACKUP_REQUIRE_GO=1`.
 fn program() -> Option<&'static Path> {
@@ -143,7 +145,31 @@ fn badgers_own(place: &Path) -> Value {
     problems(&all, &Node::tally(place, 1), &Node::tally(place, 0), 0)
 }
 
-/// Takes snapshots while between their steps the node goes on, restarts or is killed; the count of each trouble.
+/// What came of one directory.
+#[derive(Debug, Default)]
+struct Series {
+    taken: usize,
+    given_up: usize,
+    /// Badger itself has lost values.
+    lost: usize,
+    commits: u64,
+    /// How often each step came, and each trouble.
+    steps: BTreeMap<String, usize>,
+}
+
+impl Series {
+    fn add(&mut self, other: Series) {
+        self.taken += other.taken;
+        self.given_up += other.given_up;
+        self.lost += other.lost;
+        self.commits += other.commits;
+        for (step, count) in other.steps {
+            *self.steps.entry(step).or_default() += count;
+        }
+    }
+}
+
+/// Takes so many snapshots while between their steps the node goes on, restarts or is killed, over as many directories as it takes.
 #[expect(clippy::print_stderr, reason = "figures that a person asks for with --nocapture")]
 fn take(name: &str, flags: &'static [&'static str], seed: u64) {
     if program().is_none() {
@@ -151,6 +177,24 @@ fn take(name: &str, flags: &'static [&'static str], seed: u64) {
         return;
     }
     let start = Instant::now();
+    let mut all = Series::default();
+    for number in 0..DIRECTORIES {
+        if all.taken < SNAPSHOTS {
+            all.add(series(name, flags, seed + 100 * number, SNAPSHOTS - all.taken));
+        }
+    }
+    let Series { taken, given_up, lost, commits, steps } = all;
+    eprintln!(
+        "{name}: {taken} snapshots, {given_up} given up, {lost} directories of which Badger has lost values, 0 violations, {commits} commits, {:.1} s; {steps:?}",
+        start.elapsed().as_secs_f64(),
+    );
+    assert_eq!(taken, SNAPSHOTS, "Badger loses values all the time, {lost} times");
+    assert!(commits > 500, "the node hardly wrote: {commits} commits");
+    assert!(given_up < SNAPSHOTS / 2, "gave up {given_up} times");
+}
+
+/// Snapshots of a new directory, until there are enough or something of it is damaged.
+fn series(name: &str, flags: &'static [&'static str], seed: u64, wanted: usize) -> Series {
     let node = Arc::new(Mutex::new(Node::start(flags)));
     let place = locked(&node).place.path().to_owned();
     std::thread::sleep(Duration::from_millis(700));
@@ -185,8 +229,8 @@ fn take(name: &str, flags: &'static [&'static str], seed: u64) {
     let options = ReadOptions { pauses, any_file_system: true, ..ReadOptions::default() };
     let directory = Directory::open(&place.join("live"), options).unwrap();
     let segment = place.join("snapshot.badger");
-    let (mut highest, mut given_up) = (0, 0);
-    for number in 0..SNAPSHOTS {
+    let mut all = Series::default();
+    while all.taken < wanted && all.given_up < SNAPSHOTS {
         let acknowledged = Node::tally(&place, 1);
         let taken = directory.snapshot().and_then(|snapshot| {
             let begun = Node::tally(&place, 0);
@@ -196,29 +240,30 @@ fn take(name: &str, flags: &'static [&'static str], seed: u64) {
             Ok(taken) => taken,
             // A machine that is busy enough leaves no moment for it, and it says so.
             Err(error) if error.code() == "unavailable" => {
-                given_up += 1;
+                all.given_up += 1;
                 continue;
             }
             Err(error) => {
                 locked(&node).end();
-                let own = badgers_own(&place);
-                assert_ne!(own, serde_json::json!([]), "snapshot {number} of {name}, seed {seed}: {error}");
                 // Killed while it collects values, Badger loses some; what is left is damaged, and was called so.
-                eprintln!("{name}: Badger itself has lost values by snapshot {number}: {error}");
-                return;
+                let own = badgers_own(&place);
+                assert_ne!(
+                    own,
+                    serde_json::json!([]),
+                    "snapshot {} of {name}, seed {seed}: {error}",
+                    all.taken
+                );
+                all.lost += 1;
+                break;
             }
         };
         let found = problems(&segment, &acknowledged, &begun, version);
-        assert_eq!(found, serde_json::json!([]), "snapshot {number} of {name}, seed {seed}");
-        highest = highest.max(version);
+        assert_eq!(found, serde_json::json!([]), "snapshot {} of {name}, seed {seed}", all.taken);
+        all.taken += 1;
+        all.commits = all.commits.max(version);
     }
-    assert!(highest > 500, "the node hardly wrote: {highest} commits");
-    assert!(given_up < SNAPSHOTS / 2, "gave up {given_up} times");
-    eprintln!(
-        "{name}: {SNAPSHOTS} snapshots, {given_up} given up, 0 violations, {highest} commits, {:.1} s; {:?}",
-        start.elapsed().as_secs_f64(),
-        steps.lock().unwrap_or_else(PoisonError::into_inner)
-    );
+    all.steps = std::mem::take(&mut steps.lock().unwrap_or_else(PoisonError::into_inner));
+    all
 }
 
 #[test]

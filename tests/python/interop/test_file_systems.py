@@ -92,6 +92,19 @@ def test_where_bytes_can_be_shared_nothing_is_copied(badger: Badger, tmp_path: P
             take(badger, inside, run, 12)
 
 
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_what_is_shared_is_read_at_the_pace(badger: Badger, tmp_path: Path, kind: str) -> None:
+    rate = 4_000_000
+    with file_system(kind, tmp_path) as folder:
+        badger.fill(folder / "node", "--blocks", 1000, "--value-size", 8000)
+        size = sum(file.stat().st_size for file in (folder / "node").glob("*.sst"))
+        assert size > rate
+        start = time.monotonic()
+        made = evbackup.backup(folder / "node", tmp_path / "full.badger", max_rate=rate)
+        assert time.monotonic() - start > 0.8 * size / rate
+        assert made.tip_height == 1000
+
+
 def test_where_they_cannot_a_copy_leaves_the_node_its_room(badger: Badger, tmp_path: Path) -> None:
     """The same directory on a file system of the same size: the control of the test above."""
     with file_system("ext4", tmp_path) as folder:
@@ -102,6 +115,9 @@ def test_where_they_cannot_a_copy_leaves_the_node_its_room(badger: Badger, tmp_p
             assert caught.value.hint is not None
             assert "the node must not run short" in caught.value.hint
             assert "full.badger" not in names(tmp_path)
+            # Nothing is copied for a single key.
+            with evbackup.open(folder / "node") as datastore:
+                assert datastore.get("/0/t") is not None
             # Elsewhere there is room.
             (tmp_path / "staging").mkdir()
             made = evbackup.backup(folder / "node", tmp_path / "full.badger", staging=tmp_path / "staging")

@@ -216,11 +216,17 @@ def test_each_snapshot_is_a_state_that_there_was(badger: Badger, tmp_path: Path,
     assert not run.kill_s or counts["kills"] > 0
 
 
-@pytest.mark.parametrize(
-    "flags", [("--gc", "100ms", "--hold", "600ms"), ("--restart", "900ms")], ids=["GC", "restarts"]
-)
-def test_increments_of_a_live_directory_add_up(badger: Badger, tmp_path: Path, flags: tuple[object, ...]) -> None:
-    with writing(badger, tmp_path, Run("", ("--compression", "none", *flags)), random.Random(1)) as writer:
+INCREMENTS = [
+    Run("GC", ("--compression", "none", "--gc", "100ms", "--hold", "600ms")),
+    Run("restarts", ("--compression", "none", "--restart", "900ms")),
+    # Without GC, in which a kill may cost Badger values.
+    Run("kill -9", ("--compression", "none"), kill_s=0.6),
+]
+
+
+@pytest.mark.parametrize("run", INCREMENTS, ids=lambda run: run.name)
+def test_increments_of_a_live_directory_add_up(badger: Badger, tmp_path: Path, run: Run) -> None:
+    with writing(badger, tmp_path, run, random.Random(1)) as writer:
         time.sleep(1)
         acknowledged = writer.tally.acknowledged()
         chain = [evbackup.backup(writer.folder, tmp_path / "0.badger")]
@@ -232,6 +238,7 @@ def test_increments_of_a_live_directory_add_up(badger: Badger, tmp_path: Path, f
         assert not model(badger, paths(chain), acknowledged, writer.tally.begun(), chain[-1].last_version)
     assert [made.kind for made in chain] == ["full"] + 6 * ["inc"]
     assert evbackup.verify(paths(chain), chain=False).ok
+    assert not run.kill_s or writer.kills > 0
 
 
 def paths(chain: list[evbackup.Backup]) -> list[Path]:
