@@ -45,6 +45,7 @@ enum Holder {
 struct Asked {
     sender: Option<mpsc::Sender<Question>>,
     thread: Option<JoinHandle<()>>,
+    process: u32,
 }
 
 impl Asked {
@@ -53,7 +54,7 @@ impl Asked {
         let thread = std::thread::Builder::new()
             .name("evbackup-open".into())
             .spawn(move || answer(&*datastore, &questions))?;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        Ok(Self { sender: Some(sender), thread: Some(thread), process: std::process::id() })
     }
 
     fn send(&self, question: Question, path: &Path) -> Result<()> {
@@ -65,8 +66,10 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         self.sender.take();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        match self.thread.take() {
+            Some(thread) if self.process == std::process::id() => drop(thread.join()),
+            // A forked child has a copy of the handle, and not the thread.
+            inherited => std::mem::forget(inherited),
         }
     }
 }
@@ -214,6 +217,8 @@ impl Opened {
             self.spawn(move || {
                 let there = node.heights(&progress);
                 let next = there.and_then(|there| reading.next_blocks(there, &holder, &progress));
+                // Who gets the last rows may close what they are of, and find it let go.
+                drop((node, holder));
                 // Whoever was interrupted has gone.
                 let _ = reply.send(next.map(|batch| batch.map(|batch| (reading, batch))));
             })?;
@@ -300,6 +305,13 @@ impl Values for Holder {
         match self {
             Holder::Segments(segments) => segments.complete_height(),
             Holder::Store(_) | Holder::Directory(..) => None,
+        }
+    }
+
+    fn begins_anywhere(&self) -> bool {
+        match self {
+            Holder::Segments(segments) => segments.begins_anywhere(),
+            Holder::Store(_) | Holder::Directory(..) => false,
         }
     }
 }

@@ -67,6 +67,17 @@ impl Opened {
     }
 }
 
+impl Drop for Opened {
+    /// The last one waits for a thread, and whoever needs the GIL meanwhile has it.
+    fn drop(&mut self) {
+        let opened = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if opened.is_some() {
+            // Where the interpreter has ended it goes with what was to be called.
+            let _ = Python::try_attach(|py| py.detach(|| drop(opened)));
+        }
+    }
+}
+
 #[pymethods]
 impl Opened {
     /// A job that finds the newest live entry of a key at a version.

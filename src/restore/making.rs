@@ -26,6 +26,10 @@ use crate::store::Applied;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+/// What damaged bytes may look like to who reads them before their digest is known: another value for a version, no block, another hash.
+const MAYBE_DAMAGE: [Kind; 5] =
+    [Kind::Damaged, Kind::Mismatch, Kind::Missing, Kind::Invalid, Kind::Unsupported];
+
 /// What says that a chain cannot be cut, and not that something went wrong.
 const UNCUTTABLE: [Kind; 4] = [Kind::Unsupported, Kind::Damaged, Kind::Missing, Kind::Invalid];
 
@@ -92,10 +96,11 @@ impl Work<'_> {
             self.check(chain)?;
             return self.read_chain(chain, begin, proven);
         }
-        // One reading is enough: what is wrong shows in the order, the counts or the digest before anything is put in place.
+        // One reading is enough: what is wrong shows in the order, the counts or the digest before anything is put in place. For the versions the
+        // manifest's own digest vouches.
         let made = self.read_chain(chain, begin, proven);
-        if made.as_ref().is_err_and(|error| error.kind() == Kind::Damaged) {
-            // And another one says where.
+        if made.as_ref().is_err_and(|error| MAYBE_DAMAGE.contains(&error.kind())) {
+            // And another one says where, and whether it was the bytes at all.
             self.check(chain)?;
         }
         made

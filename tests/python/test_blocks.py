@@ -64,6 +64,15 @@ def test_a_directory_that_was_closed_is_free_at_once(badger: Path, how: str) -> 
             os.close(place)
 
 
+def test_an_increment_has_the_blocks_that_it_has(sample: Path, full: evbackup.Backup, tmp_path: Path) -> None:
+    made = evbackup.backup(sample, tmp_path / "inc.badger", since=full.complete_version - 20)
+    with evbackup.open(made) as opened:
+        first = opened.heights.start
+        assert BLOCKS - 25 < first < BLOCKS - 15
+        assert opened.heights == range(first, BLOCKS + 1)
+        assert [block.height for block in opened.blocks()] == list(opened.heights)
+
+
 def test_blocks_are_linked_and_found_by_height_and_by_both_hashes(opened: evbackup.Datastore) -> None:
     assert opened.height == BLOCKS
     assert opened.heights == range(1, BLOCKS + 1)

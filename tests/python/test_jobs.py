@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import evbackup
 from evbackup import Progress, UnsupportedError, _evbackup
 from evbackup._job import wait, wait_async
 
@@ -205,6 +206,15 @@ def in_child(verdict: Callable[[], object]) -> str:
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_forked_child_can_wait() -> None:
     assert in_child(lambda: wait(_evbackup.probe(0.02))["seconds"]) == "0.02"
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_closes_what_its_parent_opened(full: evbackup.Backup, tmp_path: Path) -> None:
+    """A directory is held by a thread, which the child does not have."""
+    with evbackup.open(evbackup.restore(full, tmp_path / "database").path, offline=True) as opened:
+        assert opened.chain_id == "sample-1"
+        assert in_child(opened.close) == "None"
+        assert opened.block(1).height == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")

@@ -67,6 +67,45 @@ def test_a_manifest_that_does_not_tell_of_all_entries_is_refused(
     assert not (tmp_path / "made").exists()
 
 
+def with_another_byte(segment: Backup, key: str, target: Path) -> Path:
+    """A copy with its manifest, in which one byte of a value has changed."""
+    assert segment.path is not None
+    with evbackup.open(segment) as opened:
+        found = opened.get(key)
+    assert found is not None
+    data = bytearray(segment.path.read_bytes())
+    at = data.index(found.value)
+    data[at + len(found.value) // 2] ^= 1
+    target.write_bytes(data)
+    Path(f"{target}.json").write_bytes(Path(f"{segment.path}.json").read_bytes())
+    return target
+
+
+@pytest.mark.parametrize("engine", ["badger", "rocksdb"])
+def test_a_byte_that_has_changed_is_told_and_what_was_there_stays(
+    full: Backup, chain: list[Backup], tmp_path: Path, engine: Literal["badger", "rocksdb"]
+) -> None:
+    """Counts and order are right: only the digest is not, and it is known when everything was written."""
+    segment = with_another_byte(full, "/0/d/7", tmp_path / "rotten.badger")
+    old = evbackup.restore(chain[0], tmp_path / "made", engine=engine)
+    before = evbackup.digest(old.path, offline=True)
+    with pytest.raises(evbackup.DamagedError) as caught:
+        evbackup.restore(segment, tmp_path / "made", engine=engine, overwrite=True)
+    assert caught.value.path == segment
+    assert caught.value.offset is not None
+    assert evbackup.digest(old.path, offline=True) == before
+    assert not [name for name in entries(tmp_path) if "part" in name or "replaced" in name]
+
+
+def test_a_byte_that_has_changed_is_no_reuse_of_versions(sample: Path, full: Backup, tmp_path: Path) -> None:
+    """A segment and its increment may have an entry in common, which then has two values."""
+    inc = evbackup.backup(sample, tmp_path / "inc.badger", since=full.complete_version - 20)
+    segment = with_another_byte(full, f"/0/d/{BLOCKS}", tmp_path / "rotten.badger")
+    with pytest.raises(evbackup.DamagedError) as caught:
+        evbackup.restore([segment, inc], tmp_path / "made")
+    assert caught.value.path == segment
+
+
 def test_a_gap_is_refused(chain: list[Backup], tmp_path: Path) -> None:
     with pytest.raises(evbackup.MissingError):
         evbackup.restore([chain[0], chain[2]], tmp_path / "store", engine="rocksdb")

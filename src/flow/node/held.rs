@@ -88,10 +88,26 @@ impl Values for Held {
     fn values(&self, keys: &[Vec<u8>], enough: usize, progress: &Progress) -> Result<Vec<Option<Vec<u8>>>> {
         read(&*self.datastore()?, keys, enough, progress)
     }
+
+    fn complete_height(&self) -> Option<u64> {
+        None
+    }
+
+    fn begins_anywhere(&self) -> bool {
+        false
+    }
 }
 
 impl Values for Arc<Held> {
     fn values(&self, keys: &[Vec<u8>], enough: usize, progress: &Progress) -> Result<Vec<Option<Vec<u8>>>> {
         (**self).values(keys, enough, progress)
+    }
+
+    fn complete_height(&self) -> Option<u64> {
+        (**self).complete_height()
+    }
+
+    fn begins_anywhere(&self) -> bool {
+        (**self).begins_anywhere()
     }
 }

@@ -37,14 +37,10 @@ pub trait Values: Send + Sync {
     fn values(&self, keys: &[Vec<u8>], enough: usize, progress: &Progress) -> Result<Vec<Option<Vec<u8>>>>;
 
     /// The height up to which blocks are whole, where that is known better than by the tip.
-    fn complete_height(&self) -> Option<u64> {
-        None
-    }
+    fn complete_height(&self) -> Option<u64>;
 
     /// Whether the blocks may begin above the first one that is not pruned, as those of an increment do.
-    fn begins_anywhere(&self) -> bool {
-        false
-    }
+    fn begins_anywhere(&self) -> bool;
 }
 
 /// [`Values::values`] of a datastore.

@@ -54,6 +54,14 @@ impl Values for Fixed {
         }
         Ok(found)
     }
+
+    fn complete_height(&self) -> Option<u64> {
+        None
+    }
+
+    fn begins_anywhere(&self) -> bool {
+        false
+    }
 }
 
 fn node(sample: &Sample) -> Node {
@@ -288,6 +296,14 @@ struct Unreadable(Kind);
 impl Values for Unreadable {
     fn values(&self, _: &[Vec<u8>], _: usize, _: &Progress) -> Result<Vec<Option<Vec<u8>>>> {
         Err(Error::new(self.0, "expected a table, found none"))
+    }
+
+    fn complete_height(&self) -> Option<u64> {
+        None
+    }
+
+    fn begins_anywhere(&self) -> bool {
+        false
     }
 }
 
