@@ -145,11 +145,10 @@ where
         Form::Proto => message,
         Form::Json => to_json(method.output(), message)?,
     };
-    let message = match Place::of(&mut parts.extensions) {
-        Some(place) => place.hold(message),
-        None => message,
-    };
     let mut reply = Response::new(Body::new(Full::new(message)));
+    if let Some(place) = Place::of(&mut parts.extensions) {
+        reply.extensions_mut().insert(place);
+    }
     reply.headers_mut().insert(CONTENT_TYPE, form.content_type());
     Ok(reply)
 }

@@ -78,7 +78,7 @@ where
         }
         if let Some(form) = form {
             let grpc = self.grpc.clone();
-            return Box::pin(async move { Ok(connect::answer(grpc, request, form).await) });
+            return Box::pin(async move { Ok(place::keep(connect::answer(grpc, request, form).await)) });
         }
         if headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(WEB)) {
             let reply = self.web.call(request);

@@ -68,6 +68,8 @@ pub struct Listen {
     pub max_rate: Option<u64>,
     /// How long a stream may be silent before a sign of life is sent.
     pub heartbeat: Duration,
+    /// How long a client of the read RPCs may take nothing of a long reply before it is given up.
+    pub patience: Duration,
     /// How long [`Server::stop`] lets running backups go on.
     pub grace: Duration,
     /// Whether replies are compressed (zstd) for clients that ask for it.
@@ -85,6 +87,7 @@ impl Listen {
             max_backups: 2,
             max_rate: None,
             heartbeat: Duration::from_secs(10),
+            patience: Duration::from_secs(60),
             grace: Duration::from_secs(5),
             compressed: true,
         }
@@ -127,6 +130,7 @@ impl fmt::Debug for Listen {
             .field("max_backups", &self.max_backups)
             .field("max_rate", &self.max_rate)
             .field("heartbeat", &self.heartbeat)
+            .field("patience", &self.patience)
             .field("grace", &self.grace)
             .field("compressed", &self.compressed)
             .finish()
@@ -191,6 +195,7 @@ pub async fn listen(options: Listen, handler: Arc<dyn Handler>) -> Result<Server
         options.max_backups,
         options.max_rate.and_then(Bucket::new).map(Arc::new),
         options.heartbeat.max(Duration::from_millis(1)),
+        options.patience,
         end.clone(),
         handlers.clone(),
     ));

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-/// Read RPCs at a time: each may hold a block of many megabytes, until its client has taken it. The next ones wait.
+/// Read RPCs at a time: each may hold a block of many megabytes, until its client has taken it or takes nothing for too long. The next ones wait.
 const READS: usize = 8;
 /// A reply up to this long is none of those: it waits for its client without a place.
 const SHORT: usize = 64 << 10;
@@ -32,6 +32,7 @@ pub(crate) struct Service {
     reading: Arc<Semaphore>,
     rate: Option<Arc<Bucket>>,
     heartbeat: Duration,
+    patience: Duration,
     end: CancellationToken,
     handlers: TaskTracker,
 }
@@ -43,11 +44,12 @@ impl Service {
         max_backups: usize,
         rate: Option<Arc<Bucket>>,
         heartbeat: Duration,
+        patience: Duration,
         end: CancellationToken,
         handlers: TaskTracker,
     ) -> Self {
         let (places, reading) = (Arc::new(Semaphore::new(max_backups)), Arc::new(Semaphore::new(READS)));
-        Self { handler, places, max_backups, reading, rate, heartbeat, end, handlers }
+        Self { handler, places, max_backups, reading, rate, heartbeat, patience, end, handlers }
     }
 
     /// Asks the handler, which stops when nobody waits for the answer any more.
@@ -60,13 +62,17 @@ impl Service {
                 Error::unavailable("the server was stopped").with_hint("try again when it runs again");
             Err(to_status(&error))
         };
-        let Ok(place) = Arc::clone(&self.reading).acquire_owned().await else { return stopped() };
+        let place = tokio::select! {
+            Ok(place) = Arc::clone(&self.reading).acquire_owned() => place,
+            () = self.end.cancelled() => return stopped(),
+        };
+        let patience = self.patience;
         let (handler, progress) = (Arc::clone(&self.handler), Progress::new());
         let wanted = progress.cancel_on_drop();
         let answer = self.handlers.spawn_blocking(move || {
             let none = || Err(Status::unimplemented("this server serves backups only"));
             let answer = handler.reads().map_or_else(none, |reads| Ok(ask(reads, &progress)?))?;
-            let place = (answer.encoded_len() > SHORT).then(|| Place::new(place));
+            let place = (answer.encoded_len() > SHORT).then(|| Place::new(place, patience));
             Ok((answer, place))
         });
         let answer = tokio::select! {

@@ -3,11 +3,15 @@ use bytes::Bytes;
 use evbackup::base::progress::Progress;
 use evbackup::error::{Error, Kind, Result};
 use evbackup::proto::evnode::get_block_request::Identifier;
+use evbackup::proto::evnode::store_service_client::StoreServiceClient;
 use evbackup::proto::evnode::{BackupRequest, GetBlockRequest, GetBlockResponse, P2pStoreSnapshot, State};
-use evbackup::rpc::{Connect, Event, Handler, Listen, Outlet, Reads, Refusal, Request, Tls, connect, listen};
+use evbackup::rpc::{
+    Connect, Event, Handler, Listen, Outlet, Reads, Refusal, Request, Server, Tls, connect, listen,
+};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tonic::Code;
+use tonic::transport::Channel;
 
 fn small(_: &BackupRequest, outlet: &mut dyn Outlet) -> Result<()> {
     outlet.begin(first(1))?;
@@ -82,25 +86,90 @@ impl Reads for Blocks {
     }
 }
 
+/// A channel of which each stream takes little that nobody reads, and the connection a lot.
+async fn narrow(server: &Server) -> Channel {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
+    // What fits into the window of a stream is taken, whether somebody reads it or not; all of them fit into the connection's.
+    let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(4 << 20);
+    endpoint.connect().await.unwrap()
+}
+
+/// Asks for a block and does not read it.
+async fn block(
+    channel: Channel,
+    height: u64,
+) -> std::result::Result<tonic::Streaming<GetBlockResponse>, tonic::Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<GetBlockRequest, GetBlockResponse>::default();
+    let path = "/evnode.v1.StoreService/GetBlock".parse().unwrap();
+    let asked = GetBlockRequest { identifier: Some(Identifier::Height(height)) };
+    grpc.server_streaming(tonic::Request::new(asked), path, codec).await.map(tonic::Response::into_inner)
+}
+
+async fn state(channel: Channel) -> tonic::Status {
+    StoreServiceClient::new(channel).get_state(()).await.unwrap_err()
+}
+
+/// Eight replies on a channel of which nobody takes anything.
+async fn stalled(server: &Server) -> Vec<tonic::Streaming<GetBlockResponse>> {
+    let channel = narrow(server).await;
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        stalled.push(tokio::time::timeout(SOON, block(channel.clone(), 2)).await.unwrap().unwrap());
+    }
+    stalled
+}
+
+/// One client that takes nothing is given up, for the others wait.
+#[tokio::test]
+async fn who_takes_nothing_does_not_keep_others_waiting() {
+    let options = Listen { patience: Duration::from_secs(2), ..loopback() };
+    let server = listen(options, Arc::new(Blocks(0.into()))).await.unwrap();
+    let mut stalled = stalled(&server).await;
+    let other = narrow(&server).await;
+    let mut asked = Box::pin(state(other.clone()));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), &mut asked).await.is_err(),
+        "all places are taken"
+    );
+    let answer = tokio::time::timeout(SOON, asked).await.unwrap();
+    assert_eq!((answer.code(), answer.message()), (Code::NotFound, "no state"));
+    // The last of them was given up somewhat later than the first.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for reply in &mut stalled {
+        let found = tokio::time::timeout(SOON, reply.message()).await.unwrap();
+        assert!(found.is_err(), "a reply that was given up is no whole one: {}", found.unwrap().is_some());
+    }
+    // Who takes it bit by bit is not given up.
+    let mut reply = block(other, 2).await.unwrap();
+    let message = tokio::time::timeout(SOON, reply.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(message.block.unwrap().data.unwrap().len(), 1 << 20);
+}
+
+/// Who waits for a place is told that there will be none.
+#[tokio::test]
+async fn who_waits_to_read_is_told_when_the_server_stops() {
+    let options = Listen { grace: Duration::from_millis(300), ..loopback() };
+    let server = listen(options, Arc::new(Blocks(0.into()))).await.unwrap();
+    let stalled = stalled(&server).await;
+    let other = narrow(&server).await;
+    let waiting = tokio::spawn(state(other));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.stop().await.unwrap();
+    let answer = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
+    assert_eq!((answer.code(), answer.message()), (Code::Unavailable, "the server was stopped"));
+    drop(stalled);
+}
+
 /// What waits to be sent is in memory as much as what is being read: a client that asks and does not take gets no more.
 #[tokio::test]
 async fn blocks_that_nobody_takes_are_not_read_for_more() {
     let blocks = Arc::new(Blocks(0.into()));
     let server = listen(loopback(), blocks.clone()).await.unwrap();
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address())).unwrap();
-    // What fits into the window of a stream is taken, whether somebody reads it or not; all of them fit into the connection's.
-    let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(4 << 20);
-    let ask = |channel: tonic::transport::Channel, height: u64| async move {
-        let mut grpc = tonic::client::Grpc::new(channel);
-        grpc.ready().await.unwrap();
-        let codec = tonic_prost::ProstCodec::<GetBlockRequest, GetBlockResponse>::default();
-        let path = "/evnode.v1.StoreService/GetBlock".parse().unwrap();
-        let asked = GetBlockRequest { identifier: Some(Identifier::Height(height)) };
-        grpc.server_streaming(tonic::Request::new(asked), path, codec).await.map(tonic::Response::into_inner)
-    };
-    let channel = endpoint.connect().await.unwrap();
+    let channel = narrow(&server).await;
     let mut waiting = tokio::task::JoinSet::new();
-    (0..24).for_each(|_| drop(waiting.spawn(ask(channel.clone(), 2))));
+    (0..24).for_each(|_| drop(waiting.spawn(block(channel.clone(), 2))));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let read = blocks.0.load(std::sync::atomic::Ordering::SeqCst);
     assert!((1..=8).contains(&read), "{read} blocks are held");
@@ -117,7 +186,7 @@ async fn blocks_that_nobody_takes_are_not_read_for_more() {
     }
     let mut small = Vec::new();
     for _ in 0..24 {
-        let asked = tokio::time::timeout(SOON, ask(channel.clone(), 1));
+        let asked = tokio::time::timeout(SOON, block(channel.clone(), 1));
         small.push(asked.await.unwrap().unwrap());
     }
     assert_eq!(blocks.0.load(std::sync::atomic::Ordering::SeqCst), 48);
