@@ -170,7 +170,7 @@ fn finding(found: &chain::Finding) -> Finding {
     let text = format!("{place}{separator}{}", found.message());
     let mut finding = Finding::new(level_of(found.level), found.rule.code(), kind_of(found.rule), text);
     (finding.height, finding.until, finding.rule) = (found.height, found.until, number_of(found.rule));
-    finding.hint = hint_of(found.rule).map(str::to_owned);
+    finding.hint = hint_of(found).map(str::to_owned);
     match &found.key {
         Some(key) => finding.with_key(key),
         None => finding,
@@ -198,13 +198,13 @@ fn kind_of(rule: Rule) -> Kind {
     }
 }
 
-fn hint_of(rule: Rule) -> Option<&'static str> {
-    match rule {
+fn hint_of(found: &chain::Finding) -> Option<&'static str> {
+    match found.rule {
         Rule::Genesis => Some("is it the genesis.json of this chain?"),
         Rule::Trusted => {
             Some("is it the hash of this chain's header, and does the backup reach that height?")
         }
-        Rule::HeaderLink => {
+        Rule::HeaderLink if found.leaves_based => {
             Some("of a chain that has left its based sequencer one link may be broken: say was_based=True")
         }
         Rule::ExecutionLayer => Some("cut the chain at the height of the execution layer's copy"),

@@ -499,9 +499,11 @@ fn what_is_known_of_signatures_decides_about_them() {
             "{signatures:?}"
         );
     }
+    // Signed on both sides: that is not what is left of a based sequencer.
     let twice = changed(Stage::Made, |draft| draft.last_header_hash = vec![7; 32]);
     let report = check(&twice, Kept::Store, &Options { was_based: true, ..Options::default() });
-    assert_eq!((report.ok, broken(&report)[0].rule), (true, Some(6)));
+    let found = broken(&report)[0];
+    assert_eq!((report.ok, found.rule, &found.hint), (false, Some(6), &None));
 }
 
 #[test]

@@ -149,6 +149,8 @@ pub struct Finding {
     pub expected: String,
     /// What is.
     pub found: String,
+    /// It is a broken link between an unsigned block and a signed one, which `was_based` would have forgiven.
+    pub leaves_based: bool,
 }
 
 impl Finding {
@@ -159,7 +161,7 @@ impl Finding {
         found: impl Into<String>,
     ) -> Self {
         let (expected, found) = (expected.into(), found.into());
-        Self { level, rule, height: None, until: None, key: None, expected, found }
+        Self { level, rule, height: None, until: None, key: None, expected, found, leaves_based: false }
     }
 
     pub(super) fn error(rule: Rule, expected: impl Into<String>, found: impl Into<String>) -> Self {

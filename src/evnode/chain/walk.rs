@@ -43,7 +43,7 @@ pub(super) struct Walk<'a> {
     unindexed: BTreeSet<u64>,
     walked: Walked,
     whole: bool,
-    /// One broken link is forgiven.
+    /// The one link that may be broken, behind a based sequencer's blocks, was; or none may be.
     forgiven: bool,
     unverifiable: Option<(u64, u64)>,
     /// What is still to be seen of what the caller knows: the trusted block, and the execution layer's.
@@ -363,7 +363,7 @@ impl<'a> Walk<'a> {
         let top = self.top.unwrap_or_default();
         let found = |height: u64| {
             if self.top.is_none() {
-                "blocks none".to_owned()
+                "no blocks".to_owned()
             } else if height < self.base || height > top {
                 format!("blocks {} to {top}", self.base)
             } else {

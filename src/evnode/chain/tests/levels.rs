@@ -121,19 +121,52 @@ fn many_findings_of_one_rule_are_counted() {
 
 #[test]
 fn a_chain_that_left_its_based_sequencer_may_break_one_link() {
-    let chain = |breaks: &[u64]| {
+    let chain = |unsigned: &[u64], breaks: &[u64]| {
         let mut sample = Sample::new(1);
-        sample.extend(30, |stage, draft| {
-            if stage == Stage::Made && breaks.contains(&draft.height) {
-                draft.last_header_hash = vec![7; 32];
+        sample.extend(30, |stage, draft| match stage {
+            Stage::Made if breaks.contains(&draft.height) => draft.last_header_hash = vec![7; 32],
+            Stage::Signed if unsigned.contains(&draft.height) => {
+                draft.signature.clear();
+                draft.signature_beside.clear();
+                draft.signer_key.clear();
             }
+            _ => {}
         });
         sample
     };
-    let was_based = Options { was_based: true, ..defaults() };
-    warns(&chain(&[12]), was_based.clone(), 6, 12, "/0/h/12");
-    let report = check(&chain(&[12, 15]), was_based);
+    let optional = Options { signatures: Signatures::Optional, ..defaults() };
+    let was_based = Options { was_based: true, ..optional.clone() };
+    let unsigned: Vec<u64> = (1..12).collect();
+    let finding = warns(&chain(&unsigned, &[12]), was_based.clone(), 6, 12, "/0/h/12");
+    assert!(!finding.leaves_based);
+    let finding = breaks(&chain(&unsigned, &[12]), optional.clone(), 6, 12, "/0/h/12");
+    assert!(finding.leaves_based);
+    // Between two signed blocks, or two unsigned ones, no link is broken for that.
+    for elsewhere in [15, 9] {
+        for options in [&optional, &was_based] {
+            let finding = breaks(
+                &chain(&unsigned, &[elsewhere]),
+                options.clone(),
+                6,
+                elsewhere,
+                &format!("/0/h/{elsewhere}"),
+            );
+            assert!(!finding.leaves_based);
+        }
+    }
+    let report = check(&chain(&unsigned, &[12, 15]), was_based.clone());
     assert_eq!(brief(&report), [(Level::Warning, 6, Some(12)), (Level::Error, 6, Some(15))]);
+    let again: Vec<u64> = (1..12).chain([20]).collect();
+    let report = check(&chain(&again, &[9, 12, 21]), was_based);
+    let expected = [(Level::Error, 6, Some(9)), (Level::Warning, 6, Some(12)), (Level::Error, 6, Some(21))];
+    assert_eq!(brief(&report), expected);
+}
+
+#[test]
+fn a_chain_without_blocks_has_none_that_is_trusted() {
+    let report = check(&Sample::new(1), Options { trusted: Some((5, [0; 32])), ..defaults() });
+    let trusted = report.findings.iter().find(|finding| finding.rule == Rule::Trusted).unwrap();
+    assert!(trusted.message().ends_with(", found no blocks"), "{}", trusted.message());
 }
 
 #[test]

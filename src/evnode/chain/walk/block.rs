@@ -54,8 +54,10 @@ impl Walk<'_> {
                 let expected = format!("the hash of header {}, {}", last.height, hex(&last.hash));
                 let mut finding =
                     header_finding(header, Rule::HeaderLink, expected, header.last_header_hash.text());
-                finding.level = level(self.forgiven);
-                self.forgiven = true;
+                let leaves = !is_signed(last) && is_signed(header);
+                finding.level = level(self.forgiven || !leaves);
+                finding.leaves_based = leaves && !self.checker.options.was_based;
+                self.forgiven |= leaves;
                 findings.add(finding);
             }
             if header.time < last.time {
@@ -255,6 +257,11 @@ impl Walk<'_> {
             address => hex(address),
         }
     }
+}
+
+/// A based sequencer's blocks have neither signature nor key.
+fn is_signed(header: &HeaderRow) -> bool {
+    header.signature.length() > 0 || header.flags & NO_KEY == 0
 }
 
 /// Rule 7.
