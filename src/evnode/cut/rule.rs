@@ -117,11 +117,13 @@ impl Cut {
                 let to = from.min(height).min(limit);
                 (to, if to < from.min(height) { Why::Resubmit(from, to) } else { Why::Mark(from, to) })
             }
-            // The state after block H is there, or is made.
-            Mark::PrunedStates if from >= height => match height.saturating_sub(1) {
-                0 => return self.unless(true, key, Why::KeepsState(from)),
-                to => (to, Why::KeepsState(from)),
-            },
+            // The state after block H is there, or is made. At the tip of a quiet store the mark may be the tip's.
+            Mark::PrunedStates if from >= height && (self.goes_on || self.makes_state()) => {
+                match height.saturating_sub(1) {
+                    0 => return self.unless(true, key, Why::KeepsState(from)),
+                    to => (to, Why::KeepsState(from)),
+                }
+            }
             Mark::GenesisDa | Mark::PrunedBlocks | Mark::PrunedStates => return Verdict::Keep,
         };
         if to == from {
@@ -129,6 +131,11 @@ impl Cut {
         }
         self.changes.note(key, Action::Rewritten, why);
         Verdict::Replace(to.to_le_bytes().to_vec())
+    }
+
+    fn makes_state(&self) -> bool {
+        let key = Key::State(self.facts.height).to_bytes();
+        self.added.iter().any(|added| added.key == key)
     }
 
     /// What an aggregator has submitted and DA is known to have. It must not need blocks that are pruned.

@@ -314,6 +314,12 @@ fn the_mark_of_pruned_states_stays_below_the_state_that_is_there() {
     assert!(!left.has(&Key::Mark(Mark::PrunedStates)));
     assert_eq!(left.why("metadata", "dropped"), "was 20: the state after block 1 is there");
     assert_eq!(cut(&sample, 25, follower()).number(&Key::Mark(Mark::PrunedStates)), Some(20));
+    // At the tip it is what pruning has left.
+    sample.mark(Mark::PrunedStates, 30);
+    let left = cut(&sample, 30, follower());
+    assert_eq!(left.number(&Key::Mark(Mark::PrunedStates)), Some(30));
+    assert!(left.changes.is_empty(), "{:?}", left.brief());
+    assert_eq!(cut(&sample, 29, follower()).number(&Key::Mark(Mark::PrunedStates)), Some(28));
 }
 
 #[test]
