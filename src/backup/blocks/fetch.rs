@@ -413,7 +413,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The block after the tip, if there is one by now, says whether the node's word on the state was true.
-    async fn check_after_tip(&self) -> Result<()> {
+    async fn check_after_tip(&mut self) -> Result<()> {
         let tip = &self.plan.tip;
         let height = tip.height.saturating_add(1);
         // Old releases have an unsigned block above the tip.
@@ -424,7 +424,14 @@ impl<'a> Fetcher<'a> {
             return Ok(());
         };
         let next = Block::read(height, &next.header, &next.data)?;
-        next.follows_or_leaves_based(tip).map_err(|error| rolled_back(error.what().to_owned()))?;
+        let linked = match self.unlinked {
+            None => next.follows_or_leaves_based(tip),
+            Some(_) => next.follows(tip).map(|()| false),
+        };
+        if linked.map_err(|error| rolled_back(error.what().to_owned()))? {
+            self.unlinked = Some(height);
+        }
+        let tip = &self.plan.tip;
         if next.app_hash == self.plan.state.app_hash {
             return Ok(());
         }

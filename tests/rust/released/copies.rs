@@ -4,6 +4,7 @@ use crate::proof::{block_on, digest_at, into_badger, into_rocksdb, put, restore_
 use evbackup::entry::Datastore as _;
 use evbackup::error::Kind;
 use evbackup::evnode::key::Mark;
+use evbackup::evnode::sample::{Draft, Stage};
 
 /// A chain whose heights have one to three digits, included on DA up to 60, with what a node keeps beside its blocks.
 fn sample() -> Sample {
@@ -129,6 +130,47 @@ fn the_link_that_breaks_behind_a_based_sequencer_is_copied_once() {
             for broken in [&[11, 15][..], &[9], &[15]] {
                 let error = take(super::live::once_based(10, 20, broken), "no").await.unwrap_err();
                 assert_eq!(error.kind(), Kind::Damaged, "{broken:?}: {error}");
+            }
+        }
+    });
+}
+
+/// Nor does the block after the tip, which came meanwhile, break one more.
+#[test]
+fn the_block_after_the_tip_counts_among_the_links_that_break_once() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, unsigned, broken) in
+            [("first", (1..=20).collect::<Vec<u64>>(), vec![21]), ("second", vec![10, 20], vec![11, 21])]
+        {
+            let draft = move |stage: Stage, draft: &mut Draft| match stage {
+                Stage::Made if broken.contains(&draft.height) => draft.last_header_hash = vec![7; 32],
+                Stage::Signed if unsigned.contains(&draft.height) => {
+                    draft.signature.clear();
+                    draft.signature_beside.clear();
+                    draft.signer_key.clear();
+                }
+                _ => {}
+            };
+            let mut sample = Sample::new(1);
+            sample.extend(20, &draft);
+            let node = Node::new(sample).troubled(move |world, asked| {
+                if *asked == Asked::Block(12) && world.tip() == 20 {
+                    world.sample.extend(1, &draft);
+                }
+                Ok(())
+            });
+            let path = folder.path().join(name);
+            let options =
+                backup::Options { via: Via::Blocks, ..options(node.start().await, &path, Since::Version(0)) };
+            let made = backup::run(options, Progress::new()).await;
+            if name == "first" {
+                let made = made.unwrap();
+                assert_eq!(made.complete_height, 20);
+                assert!(made.notes.iter().any(|note| note.starts_with("block 21 ")), "{:?}", made.notes);
+            } else {
+                let error = made.unwrap_err();
+                assert!(error.what().contains("block 21: expected the hash of header 20"), "{error}");
             }
         }
     });
