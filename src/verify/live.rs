@@ -89,7 +89,8 @@ pub async fn run(options: Options, progress: Progress) -> Result<Report> {
     })
     .await?;
     let mut comparison = Comparison::new(&node, range.as_ref(), options.signatures);
-    if comparison.is_of_another_chain() {
+    let known = range.as_ref().and_then(|range| range.chain_id.as_deref());
+    if comparison.is_of_another_chain(known) {
         return Ok(comparison.report(held.as_ref(), &progress));
     }
     let heights = comparison.heights(options.sample, trusted.as_ref());
@@ -103,6 +104,12 @@ pub async fn run(options: Options, progress: Progress) -> Result<Report> {
         None => Ok((None, None)),
     })
     .await?;
+    // Old manifests do not say which chain it is: the first block that can be read does.
+    let named = blocks.as_ref().filter(|_| known.is_none());
+    let first = named.and_then(|blocks| blocks.values().flatten().next());
+    if comparison.is_of_another_chain(first.map(|block| block.chain_id.as_str())) {
+        return Ok(comparison.report(held.as_ref(), &progress));
+    }
     comparison.run(&reads, &heights, blocks, trusted.as_ref(), &progress).await?;
     Ok(comparison.report(held.as_ref(), &progress))
 }
@@ -154,9 +161,8 @@ impl<'a> Comparison<'a> {
     }
 
     /// Then nothing else is compared.
-    fn is_of_another_chain(&mut self) -> bool {
-        let known = self.range.and_then(|range| range.chain_id.as_ref());
-        let Some(expected) = known.filter(|expected| **expected != self.node.chain_id) else { return false };
+    fn is_of_another_chain(&mut self, known: Option<&str>) -> bool {
+        let Some(expected) = known.filter(|expected| *expected != self.node.chain_id) else { return false };
         let what = format!(
             "expected chain id {}, found {}: the node is of another chain, and nothing else was compared",
             expected.escape_debug(),
@@ -276,8 +282,9 @@ impl<'a> Comparison<'a> {
     /// Does it follow the one before it?
     fn linked(&mut self, block: &Block, before: &Block) {
         let height = block.height;
+        let forgives = self.signatures == Signatures::Optional && !self.unlinked;
         let found = match block.follows_or_leaves_based(before) {
-            Ok(true) if !self.unlinked => {
+            Ok(true) if forgives => {
                 self.unlinked = true;
                 let what = format!(
                     "block {height}: expected the hash of header {}, found another, as a chain that has left its based sequencer may have it once",

@@ -252,6 +252,51 @@ fn the_link_that_breaks_behind_a_based_sequencer_is_a_warning_once() {
     });
 }
 
+/// Where signatures are required no block before it may be unsigned, so that nothing excuses the link.
+#[test]
+fn a_broken_link_is_an_error_where_signatures_are_required() {
+    block_on(async {
+        let node = Node::new(once_based(10, 20, &[11])).start().await;
+        for (signatures, level) in
+            [(Signatures::Required, Severity::Error), (Signatures::Optional, Severity::Warning)]
+        {
+            // Of 1, 3, 6, 9, 11, 14, 17, 20 the link of 11 to 10 is one.
+            let report =
+                verb::run(verb::Options { signatures, ..asked(node, &[], 8) }, Progress::new()).await;
+            let report = report.unwrap();
+            let link: Vec<_> = report.findings.iter().filter(|one| one.code == "live-link").collect();
+            assert_eq!(
+                link.iter().map(|one| (one.height, one.level)).collect::<Vec<_>>(),
+                [(Some(11), level)]
+            );
+            assert!(!codes(&report).contains(&("live-unsigned", Some(10))));
+        }
+    });
+}
+
+/// The chain's name then is in the blocks.
+#[test]
+fn a_manifest_without_a_chain_id_does_not_hide_another_chain() {
+    block_on(async {
+        let folder = in_memory();
+        let node = Node::new(Sample::with_blocks(60)).start().await;
+        let full = folder.path().join("full");
+        copy(node, &full, Since::Version(0)).await.unwrap();
+        let known = manifest(&full);
+        assert!(known.chain_id.is_some());
+        let unnamed = evbackup::repo::manifest::Manifest { chain_id: None, ..known };
+        put(&pair::manifest_path(&full), &unnamed.encode().unwrap());
+        assert_eq!(manifest(&full).chain_id, None);
+        let mut other = Sample::new(1);
+        other.extend(60, stranger);
+        let other = Node::new(other).start().await;
+        let report = held(other, std::slice::from_ref(&full), 7).await.unwrap();
+        assert_eq!(codes(&report), [("live-chain-id", None)]);
+        let report = held(node, &[full], 7).await.unwrap();
+        assert!(report.ok && report.findings.is_empty(), "{:?}", report.findings);
+    });
+}
+
 /// Of a bare segment nobody knows what was announced: what it is whole to is where the first of its families ends.
 #[test]
 fn of_a_torn_segment_without_a_manifest_only_what_is_whole_is_compared() {
