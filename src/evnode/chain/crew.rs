@@ -207,13 +207,26 @@ mod tests {
 
     #[test]
     fn more_than_there_is_room_for_is_verified_all_the_same() {
-        let mut crew = Crew::new(2);
-        for height in 0..100 {
-            crew.push(height, &vec![7; BATCH_BYTES], [1; 32], [2; 64]).unwrap();
-        }
+        // So many would take half as much again.
+        let mut crew = Crew::new(16);
         let shared = Arc::clone(&crew.shared);
-        let outcome = crew.finish().unwrap();
+        let taken = || *shared.room.taken.lock().unwrap();
+        // Nobody gets rid of what was verified.
+        let held = shared.outcome.lock().unwrap();
+        let pushing = std::thread::spawn(move || {
+            for height in 0..100 {
+                crew.push(height, &vec![7; BATCH_BYTES], [1; 32], [2; 64]).unwrap();
+            }
+            crew.finish().unwrap()
+        });
+        while taken() + BATCH_BYTES <= WAITING {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(taken() <= WAITING, "{} bytes wait", taken());
+        drop(held);
+        let outcome = pushing.join().unwrap();
         assert_eq!((outcome.tried, outcome.forged.len()), (100, 100));
-        assert_eq!(*shared.room.taken.lock().unwrap(), 0);
+        assert_eq!(taken(), 0);
     }
 }
