@@ -281,7 +281,13 @@ def test_what_the_page_says_to_repeat_asks_the_same(
 
 
 def test_so_it_is_with_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = evbackup.Asked(addr="http://node:7331", against=(Path("a b"), Path("c")), sample=7, trusted=(7, "ab"))
+    asked = evbackup.Asked(
+        addr="http://node:7331",
+        against=(Path("a b"), Path("c")),
+        sample=7,
+        trusted=(7, "ab"),
+        signatures="optional",
+    )
     repeated(report(asked=asked, paths=(), segments=()), "http://node:7331", monkeypatch)
 
 

@@ -124,4 +124,10 @@ def test_the_proposals_client_takes_increments(badger: Badger, node: Path, out: 
     assert ahead["code"] == "failed_precondition"
     assert not (out / "ahead.badger").exists()
     loaded = badger.load(out / "loaded", out / "full.badger", out / "inc.badger", out / "empty.badger")
-    assert loaded["digest"]["digest"] == evbackup.digest(store, now=NOW, at=pinned) == expected
+    assert loaded["digest"]["digest"] == evbackup.digest(store, now=NOW, at=pinned)
+    # What Badger had a version or two later, and not before, stands in there: the DA height of the last block, and the mark of what was pruned.
+    # But for that it is what Badger held.
+    with badger.serve(out / "loaded") as server:
+        for key in ("/0/m/rhb/120/h", "/0/m/lst-prnd-b"):
+            server.delete(key)
+        assert server.digest() == expected

@@ -65,6 +65,11 @@ options:
     description: Cut below what is public on DA even for an aggregator.
     type: bool
     default: false
+  was_based:
+    description:
+      - The chain has switched away from a based sequencer, which may have broken one link of headers. With O(trusted) or O(genesis) only.
+    type: bool
+    default: false
   overwrite:
     description: Replace a datastore that stands at O(dest) and that nobody holds open.
     type: bool
@@ -185,6 +190,7 @@ def main():
             keep_replaced=dict(type="bool", default=True),
             owner=dict(type="str"),
             memory_mib=dict(type="int", default=256),
+            was_based=dict(type="bool", default=False),
             compare=dict(type="str", choices=["digest", "height", "never"], default="digest"),
         )
     )
@@ -205,7 +211,7 @@ def run(module, params, dest):
     there = datastore(dest)
     if there is not None and params["compare"] != "never" and Comparison(params, paths, there).same():
         module.exit_json(changed=False, datastore=there.as_dict())
-    options = dict(making(params), **common.known(params), **common.reading(params))
+    options = dict(making(params), **held_against(params), **common.reading(params))
     for name in ("overwrite", "keep_replaced", "owner"):
         options[name] = params[name]
     options["dry_run"] = module.check_mode
@@ -223,6 +229,11 @@ def run(module, params, dest):
             after=json.dumps(plan, indent=2, sort_keys=True) + "\n",
         )
     module.exit_json(**result)
+
+
+def held_against(params):
+    """What is known of the blocks, and how strictly it is meant."""
+    return dict(common.known(params), was_based=params["was_based"])
 
 
 def making(params):
@@ -262,7 +273,7 @@ class Comparison:
         plan = None
         if params["trusted"] is not None or params["genesis"] is not None:
             # A plan holds the blocks against them, and fails where they are others.
-            plan = self.plan(self.paths, **common.known(params), **common.reading(params))
+            plan = self.plan(self.paths, **held_against(params), **common.reading(params))
         try:
             if params["compare"] == "height" and not any(params[name] for name in CUT):
                 return self.same_blocks(self.height())
