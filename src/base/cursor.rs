@@ -150,6 +150,7 @@ impl<'a> Cursor<'a> {
             .at_offset(self.offset))
     }
 
+    #[cold]
     fn expected(&self, length: u64, what: &str) -> Error {
         let found = match self.rest.len() as u64 {
             0 => "the end".to_owned(),

@@ -108,11 +108,18 @@ struct Signed {
     end: usize,
 }
 
+/// A signature that holds for neither payload.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Forged {
+    pub(super) height: u64,
+    /// The header has a validator hash, as those of apps have that sign bytes of their own.
+    pub(super) validators: bool,
+}
+
 /// What came of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
-    /// Heights whose signature holds for neither payload.
-    pub(super) forged: Vec<u64>,
+    pub(super) forged: Vec<Forged>,
     /// The payload to try first in the next one.
     pub(super) payload: Payload,
 }
@@ -130,7 +137,7 @@ impl Batch {
 
     /// Bytes held for them.
     pub(super) fn bytes(&self) -> usize {
-        self.headers.len()
+        self.headers.capacity() + self.signed.capacity() * size_of::<Signed>()
     }
 
     /// Verifies all of them at once, and one by one only if that fails.
@@ -145,26 +152,34 @@ impl Batch {
         let mut forged = Vec::new();
         let mut second = 0;
         let both = self.items(first).zip(self.items(first.other()));
-        for ((one, other), signed) in both.zip(&self.signed) {
+        for ((one, other), (signed, header)) in both.zip(self.headers()) {
             if one.verify_single().is_ok() {
                 continue;
             }
             if other.verify_single().is_ok() {
                 second += 1;
             } else {
-                forged.push(signed.height);
+                // What we have encoded can be decoded.
+                let validators = Header::decode(header).is_ok_and(|header| !header.validator_hash.is_empty());
+                forged.push(Forged { height: signed.height, validators });
             }
         }
         let payload = if second * 2 > self.signed.len() { first.other() } else { first };
         Verdict { forged, payload }
     }
 
-    fn items(&self, payload: Payload) -> impl Iterator<Item = Item> + '_ {
+    fn headers(&self) -> impl Iterator<Item = (&Signed, &[u8])> {
         let mut start = 0;
-        let mut legacy = Vec::new();
         self.signed.iter().map(move |signed| {
-            let today = self.headers.get(start..signed.end).unwrap_or_default();
+            let header = self.headers.get(start..signed.end).unwrap_or_default();
             start = signed.end;
+            (signed, header)
+        })
+    }
+
+    fn items(&self, payload: Payload) -> impl Iterator<Item = Item> + '_ {
+        let mut legacy = Vec::new();
+        self.headers().map(move |(signed, today)| {
             if payload == Payload::Today {
                 return item(&signed.key, &signed.signature, today);
             }
@@ -266,13 +281,17 @@ mod tests {
         batch
     }
 
+    fn heights(verdict: &Verdict) -> Vec<u64> {
+        verdict.forged.iter().map(|forged| forged.height).collect()
+    }
+
     #[test]
     fn a_batch_names_exactly_the_forged_ones() {
         let mut coefficients = Coefficients::new().unwrap();
-        let mut verdict = |batch: &Batch| batch.verify(Payload::Today, &mut coefficients);
-        assert!(verdict(&batch(20, |_| Payload::Today, &[])).forged.is_empty());
-        assert_eq!(verdict(&batch(20, |_| Payload::Today, &[3, 20])).forged, [3, 20]);
-        assert!(verdict(&Batch::default()).forged.is_empty());
+        let mut forged = |batch: &Batch| heights(&batch.verify(Payload::Today, &mut coefficients));
+        assert!(forged(&batch(20, |_| Payload::Today, &[])).is_empty());
+        assert_eq!(forged(&batch(20, |_| Payload::Today, &[3, 20])), [3, 20]);
+        assert!(forged(&Batch::default()).is_empty());
     }
 
     #[test]
@@ -280,8 +299,8 @@ mod tests {
         let mut coefficients = Coefficients::new().unwrap();
         let old = batch(20, |_| Payload::Legacy, &[4]);
         let verdict = old.verify(Payload::Today, &mut coefficients);
-        assert_eq!((verdict.forged, verdict.payload), (vec![4], Payload::Legacy));
-        assert_eq!(old.verify(Payload::Legacy, &mut coefficients).forged, [4]);
+        assert_eq!((heights(&verdict), verdict.payload), (vec![4], Payload::Legacy));
+        assert_eq!(heights(&old.verify(Payload::Legacy, &mut coefficients)), [4]);
         let mixed = |height| if height % 3 == 0 { Payload::Legacy } else { Payload::Today };
         let verdict = batch(20, mixed, &[]).verify(Payload::Today, &mut coefficients);
         assert!(verdict.forged.is_empty() && verdict.payload == Payload::Today);

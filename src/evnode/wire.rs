@@ -59,10 +59,15 @@ fn tag(at: &mut Cursor<'_>) -> Result<(u64, u64)> {
     let tag = at.uvarint("a field's tag")?;
     let (field, wire) = (tag >> 3, tag & 7);
     if field == 0 || field > MAX_FIELD || wire > 5 {
-        let found = format!("expected a protobuf tag, found field {field} of wire type {wire}");
-        return Err(Error::damaged(found).at_offset(start));
+        return Err(no_tag(start, field, wire));
     }
     Ok((field, wire))
+}
+
+#[cold]
+fn no_tag(start: u64, field: u64, wire: u64) -> Error {
+    let found = format!("expected a protobuf tag, found field {field} of wire type {wire}");
+    Error::damaged(found).at_offset(start)
 }
 
 #[inline]
@@ -72,6 +77,7 @@ fn bytes<'a>(at: &mut Cursor<'a>) -> Result<&'a [u8]> {
 }
 
 /// Passes a value that nobody asked for, without recursion.
+#[cold]
 fn skip(at: &mut Cursor<'_>, mut field: u64, mut wire: u64) -> Result<()> {
     let mut open: Vec<u64> = Vec::new();
     loop {

@@ -1,29 +1,30 @@
 //! Signatures are verified on all cores while entries go on arriving.
 
 use crate::error::{Error, Result};
-use crate::evnode::signature::{Batch, Coefficients, Payload, Verdict};
+use crate::evnode::signature::{Batch, Coefficients, Forged, Payload, Verdict};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Signatures in one batch: twice as many would be a few percent quicker, and twice as many to try one by one.
 const BATCH: usize = 512;
-/// Bytes of headers in one batch. A header has some 200.
+/// Bytes in one batch. A header has some 200, and its key and signature some 100.
 const BATCH_BYTES: usize = 1 << 20;
-/// Bytes of headers that wait for a core or are on one, however many cores there are. Those of ordinary batches come nowhere near it.
+/// Bytes that wait for a core or are on one, however many cores there are: with them the cores have work while the entries behind the
+/// headers are read and all of them compared, which one thread does.
 const WAITING: usize = 32 << 20;
 /// How often somebody who waits for room looks whether anybody works.
 const LOOK: Duration = Duration::from_millis(100);
-/// Forged heights that are kept; more are counted.
+/// Forged ones that are kept; more are counted.
 const KEPT: usize = 1 << 20;
 
 /// What came of all signatures.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Heights of forged ones, in order.
-    pub(super) forged: Vec<u64>,
+    /// The forged ones, in the order of heights.
+    pub(super) forged: Vec<Forged>,
     /// Forged ones that are not in the list.
     pub(super) more: u64,
     /// All that were tried.
@@ -34,7 +35,7 @@ pub(super) struct Outcome {
 pub(super) struct Crew {
     threads: usize,
     batch: Batch,
-    sender: Option<SyncSender<Batch>>,
+    sender: Option<Sender<Batch>>,
     workers: Vec<JoinHandle<Result<()>>>,
     shared: Arc<Shared>,
 }
@@ -44,6 +45,8 @@ struct Shared {
     outcome: Mutex<Outcome>,
     /// The last batch was signed over legacy encodings.
     legacy: AtomicBool,
+    /// Nobody wants to know any more.
+    dropped: AtomicBool,
     room: Room,
 }
 
@@ -81,9 +84,9 @@ impl Shared {
         self.legacy.store(payload == Payload::Legacy, Relaxed);
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         outcome.tried += batch.len() as u64;
-        for height in forged {
+        for one in forged {
             if outcome.forged.len() < KEPT {
-                outcome.forged.push(height);
+                outcome.forged.push(one);
             } else {
                 outcome.more += 1;
             }
@@ -135,7 +138,8 @@ impl Crew {
     }
 
     fn start(&mut self) -> Result<()> {
-        let (sender, receiver) = sync_channel(2 * self.threads);
+        // What it may hold is bounded by the room.
+        let (sender, receiver) = channel();
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..self.threads {
             let (receiver, shared) = (Arc::clone(&receiver), Arc::clone(&self.shared));
@@ -148,13 +152,19 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits for all of them.
-    pub(super) fn finish(mut self) -> Result<Outcome> {
+    /// There are no more.
+    pub(super) fn close(&mut self) -> Result<()> {
         if self.sender.is_some() && self.batch.len() > 0 {
             self.send()?;
         }
         // Without a sender the workers end.
         self.sender = None;
+        Ok(())
+    }
+
+    /// Waits for all of them.
+    pub(super) fn finish(mut self) -> Result<Outcome> {
+        self.close()?;
         for worker in self.workers.drain(..) {
             worker.join().map_err(|_| stopped())??;
         }
@@ -165,6 +175,12 @@ impl Crew {
         let mut outcome = std::mem::take(&mut *outcome);
         outcome.forged.sort_unstable();
         Ok(outcome)
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.shared.dropped.store(true, Relaxed);
     }
 }
 
@@ -180,6 +196,9 @@ fn work(receiver: &Mutex<Receiver<Batch>>, shared: &Shared) -> Result<()> {
         let Ok(batch) = batch else {
             return Ok(());
         };
+        if shared.dropped.load(Relaxed) {
+            return Ok(());
+        }
         shared.verify(&batch, &mut coefficients);
         shared.room.leave(batch.bytes());
     }
@@ -228,5 +247,23 @@ mod tests {
         let outcome = pushing.join().unwrap();
         assert_eq!((outcome.tried, outcome.forged.len()), (100, 100));
         assert_eq!(taken(), 0);
+    }
+
+    #[test]
+    fn what_nobody_wants_to_know_any_more_is_not_verified() {
+        let mut crew = Crew::new(2);
+        let shared = Arc::clone(&crew.shared);
+        // Each worker has one batch and cannot get rid of it.
+        let held = shared.outcome.lock().unwrap();
+        for height in 0..20 {
+            crew.push(height, &vec![7; BATCH_BYTES], [1; 32], [2; 64]).unwrap();
+        }
+        drop(crew);
+        drop(held);
+        while Arc::strong_count(&shared) > 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let tried = shared.outcome.lock().unwrap().tried;
+        assert!(tried <= 2, "{tried} of 20");
     }
 }

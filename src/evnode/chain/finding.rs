@@ -284,7 +284,9 @@ impl Findings {
         }
     }
 
-    pub(super) fn finish(self) -> Found {
+    /// Everything in the order of heights, what is of none first.
+    pub(super) fn finish(mut self) -> Found {
+        self.kept.sort_by_key(|finding| finding.height);
         Found { findings: self.kept, counts: self.counts, torn: self.torn }
     }
 }

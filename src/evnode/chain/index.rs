@@ -23,7 +23,6 @@ pub(super) struct Index {
     bounds: Option<Vec<u64>>,
     /// The first is for what is below all headers.
     buckets: Vec<Run>,
-    record: Vec<u8>,
     top: Option<u64>,
     progress: Option<Progress>,
 }
@@ -36,20 +35,18 @@ struct Wanted {
 
 impl Index {
     pub(super) fn new(scratch: &Scratch, progress: Option<Progress>) -> Self {
-        let (spool, buckets, record) = (Spool::new(scratch), Vec::new(), Vec::new());
-        Self { spool, bounds: None, buckets, record, top: None, progress }
+        Self { spool: Spool::new(scratch), bounds: None, buckets: Vec::new(), top: None, progress }
     }
 
     /// Takes an entry. All headers have been seen: their keys come first.
     pub(super) fn push(&mut self, row: &IndexRow, headers: &Lanes<HashRow>) -> Result<()> {
         let bounds = self.bounds.get_or_insert_with(|| headers.bounds());
-        self.buckets.resize_with(bounds.len() + 1, Run::default);
+        if self.buckets.is_empty() {
+            self.buckets.resize_with(bounds.len() + 1, Run::default);
+        }
         let bucket = bounds.partition_point(|bound| *bound <= row.height);
         self.top = self.top.max(Some(row.height));
-        self.record.clear();
-        row.put(&mut self.record);
-        let limit = BUCKET_BUFFER - BUCKET_BUFFER % IndexRow::WIDTH;
-        self.buckets.get_mut(bucket).map_or(Ok(()), |run| run.push(&mut self.spool, &self.record, limit))
+        self.buckets.get_mut(bucket).map_or(Ok(()), |run| run.push(&mut self.spool, row, BUCKET_BUFFER))
     }
 
     /// The highest height that it names.

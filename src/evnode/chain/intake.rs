@@ -11,7 +11,7 @@ use super::row::{
     PRESENT, Print, Short, SignatureRow, StateRow, VALIDATORS,
 };
 use super::spool::Lanes;
-use super::walk::Walk;
+use super::walk::{Walk, unsound};
 use crate::base::scratch::Scratch;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
@@ -19,8 +19,8 @@ use crate::evnode::generation::{Generation, Marks};
 use crate::evnode::hash;
 use crate::evnode::key::{Family, Key, Mark, Part};
 use crate::evnode::record::{Data, Header, SignedHeader, State, mark_le};
-use crate::evnode::signature::PublicKey;
-use std::collections::{BTreeMap, HashMap};
+use crate::evnode::signature::{Forged, PublicKey};
+use std::collections::HashMap;
 use std::hash::RandomState;
 
 /// What cannot be read and is kept with its error; more is only marked.
@@ -62,7 +62,8 @@ pub struct Checker {
     /// Why a record of this family and height cannot be read.
     pub(super) broken: HashMap<(Family, u64), String>,
     pre_release: Option<Vec<u8>>,
-    families: BTreeMap<Family, Count>,
+    /// In the order of [`Family::ALL`].
+    families: [Count; Family::ALL.len()],
     encoded: Vec<u8>,
     /// The last signer's raw key and its address.
     last_signer: Option<(Vec<u8>, Name)>,
@@ -92,7 +93,7 @@ impl Checker {
             initial: None,
             broken: HashMap::new(),
             pre_release: None,
-            families: BTreeMap::new(),
+            families: Default::default(),
             encoded: Vec::new(),
             last_signer: None,
         }
@@ -119,9 +120,10 @@ impl Checker {
             return Ok(());
         }
         let key = Key::parse(entry.key);
-        let count = self.families.entry(key.family()).or_default();
-        count.keys += 1;
-        count.bytes += (entry.key.len() + entry.value.len()) as u64;
+        if let Some(count) = self.families.get_mut(key.family() as usize) {
+            count.keys += 1;
+            count.bytes += (entry.key.len() + entry.value.len()) as u64;
+        }
         self.marks.see(&key);
         match key {
             Key::Header(height) => self.header(height, entry),
@@ -233,6 +235,7 @@ impl Checker {
                     PublicKey::Ed25519(key) => {
                         let checked =
                             matches!(self.options.signatures, Signatures::Required | Signatures::Optional);
+                        let checked = checked && row.own_height == row.height;
                         // Any other length is told from the row.
                         if let (true, Ok(signature)) = (checked, signed.signature.try_into()) {
                             if row.flags & LEGACY != 0 {
@@ -318,7 +321,9 @@ impl Checker {
 
     /// Compares what belongs together, and says what was found.
     pub fn finish(mut self) -> Result<ChainReport> {
-        let outcome = std::mem::replace(&mut self.crew, Crew::new(1)).finish()?;
+        // Signatures are still being verified while the rest is compared.
+        let mut crew = std::mem::replace(&mut self.crew, Crew::new(1));
+        crew.close()?;
         self.options.check()?;
         let (chain, foreign) = self.chain_name();
         let said = self.options.genesis.as_ref().map(|genesis| genesis.initial_height);
@@ -359,8 +364,15 @@ impl Checker {
         }
         let range = base.zip(top);
         let unindexed = self.index.check(&self.hashes, range, &mut self.marks, &mut findings)?;
-        let walk = Walk::new(&mut self, range, initial_height, chain, torn_above, &outcome, unindexed);
+        let walk = Walk::new(&mut self, range, initial_height, chain, torn_above, unindexed);
         let walked = walk.run(&mut findings)?;
+        let outcome = crew.finish()?;
+        let checked =
+            |forged: &&Forged| range.is_some_and(|(base, top)| (base..=top).contains(&forged.height));
+        for forged in outcome.forged.iter().filter(checked) {
+            findings.add(unsound(forged.height, forged.validators));
+        }
+        findings.count(Rule::Signature, Level::Error, outcome.more);
         let kind = (part, self.options.head);
         self.metadata.check(top, chain, &self.names, kind, &mut findings);
         let Found { findings, counts, torn } = findings.finish();
@@ -379,7 +391,11 @@ impl Checker {
             signatures: outcome.tried,
             marks: std::mem::take(&mut self.metadata.marks),
             pruned_exec_meta: self.metadata.pruned_exec_meta,
-            families: self.families,
+            families: Family::ALL
+                .into_iter()
+                .zip(self.families)
+                .filter(|(_, count)| count.keys > 0)
+                .collect(),
         })
     }
 

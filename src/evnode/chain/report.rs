@@ -17,7 +17,7 @@ pub struct Count {
 /// What the checker has seen and found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ChainReport {
-    /// In the order of heights for most; of each rule and level the first hundred.
+    /// In the order of heights, what is of none first; of each rule and level the first hundred that were found.
     pub findings: Vec<Finding>,
     /// How often each rule was broken, those included that are not in the list. A run counts its blocks.
     pub counts: BTreeMap<(Rule, Level), u64>,

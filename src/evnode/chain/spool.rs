@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// A lane for each count of digits of a 64-bit number.
 const LANES: usize = 20;
 /// Held in memory of a lane before it is written.
-const LANE_BUFFER: usize = 64 << 10;
+const LANE_BUFFER: usize = 256 << 10;
 /// Of a bucket: there are more of them.
 pub(super) const BUCKET_BUFFER: usize = 8 << 10;
 
@@ -63,25 +63,25 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Appends a record; `limit` bytes are held in memory.
-    pub(super) fn push(&mut self, spool: &mut Spool, record: &[u8], limit: usize) -> Result<()> {
-        if !self.buffer.is_empty() && self.buffer.len() + record.len() > limit {
+    /// Appends a row; `limit` bytes are held in memory.
+    pub(super) fn push<R: Row>(&mut self, spool: &mut Spool, row: &R, limit: usize) -> Result<()> {
+        if !self.buffer.is_empty() && self.buffer.len() + R::WIDTH > limit {
             let at = spool.append(&self.buffer)?;
             self.parts.push((at, self.buffer.len()));
             self.buffer.clear();
         }
-        self.buffer.extend_from_slice(record);
+        row.put(&mut self.buffer);
         Ok(())
     }
 
     /// Gives the parts one after the other; false at the end.
     pub(super) fn part(&self, number: usize, spool: &Spool, into: &mut Vec<u8>) -> Result<bool> {
-        into.clear();
         if let Some((at, length)) = self.parts.get(number) {
             into.resize(*length, 0);
             spool.read(*at, into)?;
             return Ok(true);
         }
+        into.clear();
         if number == self.parts.len() && !self.buffer.is_empty() {
             into.extend_from_slice(&self.buffer);
             return Ok(true);
@@ -103,7 +103,6 @@ pub(super) struct Lanes<R> {
     spool: Spool,
     runs: Vec<Run>,
     last: Vec<Option<u64>>,
-    record: Vec<u8>,
     rows: u64,
     top: Option<u64>,
     /// The height of every [`STRIDE`]th row of each lane.
@@ -122,7 +121,6 @@ impl<R: Row> Lanes<R> {
             spool: Spool::new(scratch),
             runs: (0..LANES).map(|_| Run::default()).collect(),
             last: vec![None; LANES],
-            record: Vec::new(),
             rows: 0,
             top: None,
             bounds: vec![Vec::new(); LANES],
@@ -150,9 +148,7 @@ impl<R: Row> Lanes<R> {
         }
         self.rows += 1;
         self.top = self.top.max(Some(height));
-        self.record.clear();
-        row.put(&mut self.record);
-        run.push(&mut self.spool, &self.record, LANE_BUFFER - LANE_BUFFER % R::WIDTH)
+        run.push(&mut self.spool, row, LANE_BUFFER)
     }
 
     /// The highest height.

@@ -3,7 +3,8 @@
 
 mod block;
 
-use super::crew::Outcome;
+pub(super) use block::unsound;
+
 use super::finding::{Finding, Findings, Level, Rule};
 use super::intake::Checker;
 use super::metadata::from_error;
@@ -39,7 +40,6 @@ pub(super) struct Walk<'a> {
     states_from: u64,
     /// Nothing above it need be whole.
     last: u64,
-    outcome: &'a Outcome,
     unindexed: BTreeSet<u64>,
     walked: Walked,
     whole: bool,
@@ -133,7 +133,6 @@ impl<'a> Walk<'a> {
         initial: Option<u64>,
         chain: Name,
         last: Option<u64>,
-        outcome: &'a Outcome,
         unindexed: BTreeSet<u64>,
     ) -> Self {
         let genesis = checker.options.genesis.clone();
@@ -153,7 +152,6 @@ impl<'a> Walk<'a> {
             genesis_time: genesis.map(|genesis| genesis.start_time),
             states_from: base.max(pruned.saturating_add(1)),
             last: last.map_or(top_or_none, |last| last.min(top_or_none)),
-            outcome,
             unindexed,
             walked: Walked::default(),
             whole: true,
@@ -359,7 +357,6 @@ impl<'a> Walk<'a> {
             let found = format!("{blocks} that cannot be verified, the first here");
             findings.add(Finding::warning(Rule::Signature, expected, found).at(first));
         }
-        findings.count(Rule::Signature, Level::Error, self.outcome.more);
         let top = self.top.unwrap_or_default();
         let found = |height: u64| {
             if self.top.is_none() {

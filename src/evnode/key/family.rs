@@ -38,7 +38,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Every family.
+    /// Every family, each in the place of its number.
     pub const ALL: [Family; 16] = [
         Family::Tip,
         Family::Headers,
@@ -96,5 +96,10 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Family::ALL.len());
+    }
+
+    #[test]
+    fn families_stand_in_the_places_of_their_numbers() {
+        assert!(Family::ALL.into_iter().enumerate().all(|(place, family)| family as usize == place));
     }
 }

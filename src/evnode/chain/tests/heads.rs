@@ -3,6 +3,7 @@
 use super::*;
 use crate::entry::{META_DELETE, OwnedEntry};
 use crate::evnode::key::{Mark, TIP};
+use crate::evnode::sample::Stage;
 
 fn with(head: Head) -> Options {
     Options { head, ..defaults() }
@@ -31,6 +32,27 @@ fn above_the_announced_height_a_stream_may_be_torn() {
     }
     let report = check(&torn(), with(Head::Exact));
     assert!(!report.ok() && report.torn.is_none());
+}
+
+#[test]
+fn forged_signatures_above_the_tip_or_the_announced_height_are_told_by_that() {
+    let forged = || {
+        let mut sample = Sample::new(1);
+        sample.extend(30, |stage, draft| {
+            if stage == Stage::Signed && draft.height == 30 {
+                draft.signature[3] ^= 1;
+                draft.signature_beside[3] ^= 1;
+            }
+        });
+        sample
+    };
+    breaks(&forged(), defaults(), 9, 30, "/0/h/30");
+    let report = check(&forged(), with(Head::Announced(29)));
+    assert_eq!((report.findings.len(), report.torn), (0, Some((30, 30))));
+    let mut sample = forged();
+    sample.put(TIP.to_vec(), 29u64.to_le_bytes().to_vec());
+    sample.unindex(30);
+    breaks(&sample, defaults(), 16, 30, "/0/h/30");
 }
 
 #[test]

@@ -171,6 +171,23 @@ fn rule_9_a_forged_signature() {
 }
 
 #[test]
+fn what_is_found_is_in_the_order_of_heights_signatures_too() {
+    let mut sample = Sample::new(1);
+    sample.extend(30, |stage, draft| match (stage, draft.height) {
+        (Stage::Signed, 7 | 22) => {
+            draft.signature[3] ^= 1;
+            draft.signature_beside[3] ^= 1;
+        }
+        (Stage::Made, BAD) => draft.last_data_hash = vec![7; 32],
+        _ => {}
+    });
+    sample.put(b"/0/m/d".to_vec(), b"?".to_vec());
+    let report = check(&sample, defaults());
+    let found: Vec<_> = report.findings.iter().map(|one| (one.rule.number(), one.height)).collect();
+    assert_eq!(found, [(19, None), (9, Some(7)), (7, Some(BAD)), (9, Some(22))]);
+}
+
+#[test]
 fn rule_9_a_signature_that_is_not_the_header_s() {
     let sample = changed(Stage::Signed, |draft| draft.signature_beside[3] ^= 1);
     breaks(&sample, defaults(), 9, BAD, "/0/c/12");

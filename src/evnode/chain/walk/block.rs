@@ -77,7 +77,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Rule 9.
+    /// Rule 9, but for the signatures that the crew verifies.
     fn check_signature(&mut self, header: &HeaderRow, rows: &Rows, findings: &mut Findings) {
         let options = &self.checker.options;
         let height = header.height;
@@ -103,14 +103,9 @@ impl Walk<'_> {
         }
         if header.flags & NO_KEY != 0 {
             findings.add(header_finding(header, Rule::Signature, "a signer's key", "none"));
-        } else if header.signature.length() != 64 || self.outcome.forged.binary_search(&height).is_ok() {
-            let hint = if header.flags & VALIDATORS == 0 {
-                "one that does not hold"
-            } else {
-                "one that does not hold, and a validator hash: does the app sign bytes of its own?"
-            };
-            let expected = "a signature over ev-node's default payload";
-            findings.add(header_finding(header, Rule::Signature, expected, hint));
+        } else if header.signature.length() != 64 {
+            let validators = header.flags & VALIDATORS != 0;
+            findings.add(unsound(height, validators));
         }
     }
 
@@ -274,6 +269,17 @@ fn check_data_link(data: &DataRow, last: &DataRow, findings: &mut Findings) {
     let mut finding = Finding::error(Rule::DataLink, expected, data.last_data_hash.text()).at(data.height);
     finding.level = level(!data.last_data_hash.is_empty());
     findings.add(finding.of(Key::Data(data.height).to_bytes()));
+}
+
+/// Rule 9: a signature that holds for neither payload.
+pub(in crate::evnode::chain) fn unsound(height: u64, validators: bool) -> Finding {
+    let found = if validators {
+        "one that does not hold, and a validator hash: does the app sign bytes of its own?"
+    } else {
+        "one that does not hold"
+    };
+    let finding = Finding::error(Rule::Signature, "a signature over ev-node's default payload", found);
+    finding.at(height).of(Key::Header(height).to_bytes())
 }
 
 fn header_finding(
