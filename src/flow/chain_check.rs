@@ -4,6 +4,7 @@
 //! at both ends. That is what the manifests know ([`ends`]): a segment that was read at one version is exact, one of Badger's own stream
 //! may be torn above the height that it is complete to, and an increment alone begins where it begins.
 
+use super::ahead;
 use super::chain::Chain;
 use super::finding::{Finding, Level};
 use super::segment::Segment;
@@ -62,9 +63,8 @@ pub fn feed(source: &mut dyn Source, mut options: Options, progress: &Progress) 
     options.progress.get_or_insert_with(|| progress.clone());
     let mut checker = Checker::new(options);
     let (mut bytes, mut entries) = (0, 0);
-    while source.advance()? {
-        let entry = source.entry();
-        checker.feed(&entry)?;
+    ahead::each(source, |entry| {
+        checker.feed(entry)?;
         bytes += (entry.key.len() + entry.value.len()) as u64;
         entries += 1;
         if bytes >= 1 << 20 || entries >= 1 << 12 {
@@ -72,7 +72,8 @@ pub fn feed(source: &mut dyn Source, mut options: Options, progress: &Progress) 
             progress.add(bytes, entries);
             (bytes, entries) = (0, 0);
         }
-    }
+        Ok(())
+    })?;
     progress.add(bytes, entries);
     checker.finish()
 }

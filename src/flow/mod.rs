@@ -1,5 +1,6 @@
 //! What several verbs share: entries from many places in one order, the checks they pass, and what makes an increment sound.
 
+pub mod ahead;
 pub mod chain;
 pub mod chain_check;
 pub mod chain_look;
