@@ -10,6 +10,8 @@ VENV ?= .venv
 FUZZ_S ?= 20
 # Seconds of snapshots of a live directory.
 LIVE_S ?= 600
+# Python tests at a time: most of their time they wait, for nodes and clocks.
+WORKERS ?= 3
 
 bin := $(VENV)/bin
 # The oldest C library that the released wheel runs with: Debian 10, Ubuntu 20.04, RHEL 8.
@@ -85,7 +87,8 @@ lint-python: develop
 
 test-python: develop ## The Python tests; those against real peers when Go is there
 	$(call step,pytest)
-	@$(bin)/pytest
+	@! command -v go >/dev/null || PYTHONPATH=tests/python $(bin)/python -m interop.peers
+	@$(bin)/pytest -n $(WORKERS) --dist worksteal
 
 develop: $(VENV)/tools
 	$(call step,maturin develop)

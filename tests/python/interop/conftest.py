@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,10 @@ class Table:
     def row(self, title: str, heads: tuple[str, ...], cells: tuple[object, ...]) -> None:
         self.tables.setdefault(title, [heads]).append(tuple(map(str, cells)))
 
+    def merge(self, tables: dict[str, list[tuple[str, ...]]]) -> None:
+        for title, (heads, *rows) in tables.items():
+            self.tables.setdefault(title, [heads]).extend(rows)
+
 
 FIGURES = pytest.StashKey[Table]()
 
@@ -60,6 +65,19 @@ FIGURES = pytest.StashKey[Table]()
 def table(pytestconfig: pytest.Config) -> Table:
     """Where tests put figures that a person wants to see."""
     return pytestconfig.stash.setdefault(FIGURES, Table())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist sends its figures to the process that prints them."""
+    sent: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if sent is not None:
+        sent["figures"] = session.config.stash.get(FIGURES, Table()).tables
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """That process takes them."""
+    node.config.stash.setdefault(FIGURES, Table()).merge(getattr(node, "workeroutput", {}).get("figures", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,6 +1,7 @@
 """The program of tests/interop, which runs a real Badger: started, asked, and ended for certain."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -39,20 +40,27 @@ def _built(folder: Path, prefix: str, others: tuple[str, ...], timeout_s: float)
     digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
     program = cache / "interop" / f"{prefix}{digest[:16]}"
     beside = {other: program.with_name(f"{program.name}-{other}") for other in others}
-    if not all(path.exists() for path in [program, *beside.values()]):
-        program.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = program.with_name(f"{program.name}.{os.getpid()}")
-        command = [folder / "build.sh", unfinished]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-        except subprocess.TimeoutExpired:
-            raise CannotBuildError(f"it takes more than {timeout_s:.0f} s") from None
-        if done.returncode != 0:
-            raise CannotBuildError(" | ".join(done.stderr.strip().splitlines()[-2:]))
-        for other, path in beside.items():
-            unfinished.with_name(f"{unfinished.name}-{other}").rename(path)
-        unfinished.rename(program)
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with program.with_name(f"{program.name}.lock").open("w") as lock:
+        # Of several workers one builds, and the others wait for it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all(path.exists() for path in [program, *beside.values()]):
+            _build(folder, program, beside, timeout_s)
     return program
+
+
+def _build(folder: Path, program: Path, beside: dict[str, Path], timeout_s: float) -> None:
+    unfinished = program.with_name(f"{program.name}.{os.getpid()}")
+    command = [folder / "build.sh", unfinished]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise CannotBuildError(f"it takes more than {timeout_s:.0f} s") from None
+    if done.returncode != 0:
+        raise CannotBuildError(" | ".join(done.stderr.strip().splitlines()[-2:]))
+    for other, path in beside.items():
+        unfinished.with_name(f"{unfinished.name}-{other}").rename(path)
+    unfinished.rename(program)
 
 
 def build() -> Path:
@@ -284,3 +292,14 @@ def comes_back(segments: Any, folder: Path, expected: str) -> evbackup.Restored:
     restored = evbackup.restore(segments, store, engine="rocksdb")
     assert evbackup.digest(restored.path, now=NOW) == expected
     return restored
+
+
+def main() -> None:
+    """Builds the programs before any test waits for them; what cannot be built here, the tests say."""
+    for program in (build, build_evnode):
+        with contextlib.suppress(CannotBuildError):
+            program()
+
+
+if __name__ == "__main__":
+    main()
