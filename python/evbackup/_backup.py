@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from . import _evbackup, _run
 from ._job import wait, wait_async
 from ._results import Backup
-from ._types import StrPath, Tls, local, reading_of, whole
+from ._types import StrPath, Tls, local, reading_of, refuse, whole
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -125,14 +125,20 @@ async def backup_async(
 
 def stream(addr: StrPath, manifest: StrPath | None, options: dict[str, Any], progress: ProgressOption) -> Backup:
     """`backup` with the bare segment written to standard output; for the command line."""
-    given = _options({**options, "addr": addr, "path": "-"})
+    given = _options({**(backup.__kwdefaults__ or {}), **options, "addr": addr, "path": "-"})
     native = {**given, "output": ("stdout", "-"), "manifest": None if manifest is None else os.fspath(manifest)}
     return Backup._of({**wait(_evbackup.backup(native), progress), "path": None})
+
+
+OF_PATHS = ("offline", "staging", "any_file_system")
+OF_NODES = ("tls", "token", "headers", "insecure")
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """The arguments as the native module takes them."""
     directory = local(given["addr"])
+    place = {"addr": given["addr"] if directory is None else None}
+    refuse({**given, **place}, backup.__kwdefaults__ or {}, of_paths=OF_PATHS, of_nodes=OF_NODES)
     path = os.fspath(given["path"])
     folder = path.endswith("/") or os.path.isdir(path)  # noqa: PTH112  # keeps a trailing slash
     tls: Tls | None = given["tls"]

@@ -177,3 +177,20 @@ def said(*names: str) -> bool:
     """Whether one of these stands on the command line; what the environment and the configuration say is for whoever wants it."""
     ctx = click.get_current_context()
     return any(ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in names)
+
+
+def of_node(
+    is_node: bool,
+    tls: tuple[str | None, str | None, str | None, str | None],
+    token_file: str | None,
+    headers: tuple[str, ...],
+    insecure: bool,
+) -> dict[str, Any]:
+    """How a node is spoken to. For a path only what stands on the command line: files are looked at only where they are of use."""
+    wanted: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
+        "tls": (("tls_ca", "tls_cert", "tls_key", "tls_server_name"), lambda: tls_of(*tls)),
+        "token": (("token_file",), lambda: token_of(token_file)),
+        "headers": (("headers",), lambda: dict(map(header_of, headers))),
+        "insecure": (("insecure",), lambda: insecure),
+    }
+    return {name: value() for name, (names, value) in wanted.items() if is_node or said(*names)}

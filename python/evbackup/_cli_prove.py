@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import _check, _cli_options, _cli_show, _params, _verb
 from .errors import EvbackupError, ExistsError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @click.command(cls=_verb.Verb)
@@ -122,21 +119,10 @@ def verify(
         "el_state_root": el_state_root,
     }
     options = {name: value for name, value in of_paths.items() if addr is None or _cli_options.said(name)}
-    # Files are looked at only where they are of use.
-    of_nodes: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
-        "against": (("against",), lambda: against or None),
-        "sample": (("sample",), lambda: sample),
-        "tls": (
-            ("tls_ca", "tls_cert", "tls_key", "tls_server_name"),
-            lambda: _cli_options.tls_of(tls_ca, tls_cert, tls_key, tls_server_name),
-        ),
-        "token": (("token_file",), lambda: _cli_options.token_of(token_file)),
-        "headers": (("headers",), lambda: dict(map(_cli_options.header_of, headers))),
-        "insecure": (("insecure",), lambda: insecure),
-    }
-    options |= {
-        name: value() for name, (said, value) in of_nodes.items() if addr is not None or _cli_options.said(*said)
-    }
+    of_nodes: dict[str, Any] = {"against": against or None, "sample": sample}
+    options |= {name: value for name, value in of_nodes.items() if addr is not None or _cli_options.said(name)}
+    tls = (tls_ca, tls_cert, tls_key, tls_server_name)
+    options |= _cli_options.of_node(addr is not None, tls, token_file, headers, insecure)
     report = _verify.verify(
         segments[0] if len(segments) == 1 else segments,
         trusted=trusted,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import _cli_options, _cli_show, _params, _verb
+from ._types import local
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,18 +105,17 @@ def backup(
         "exact": exact,
         "target_height": target_height,
         "overwrite": overwrite,
-        "tls": _cli_options.tls_of(tls_ca, tls_cert, tls_key, tls_server_name),
-        "token": _cli_options.token_of(token_file),
-        "headers": dict(_cli_options.header_of(header) for header in headers),
-        "insecure": insecure,
         "max_rate": max_rate,
         "connect_timeout_s": connect_timeout,
         "idle_timeout_s": idle_timeout,
-        "offline": offline,
-        "staging": staging,
-        "any_file_system": any_file_system,
     }
     source = _cli_options.source_of(addr, home, database, "ADDR")
+    is_node = local(source) is None
+    options |= _cli_options.of_node(
+        is_node, (tls_ca, tls_cert, tls_key, tls_server_name), token_file, headers, insecure
+    )
+    of_paths: dict[str, Any] = {"offline": offline, "staging": staging, "any_file_system": any_file_system}
+    options |= {name: value for name, value in of_paths.items() if not is_node or _cli_options.said(name)}
     if output == "-":
         if sys.stdout.isatty():
             raise click.UsageError("A segment is no text: send standard output into a file or a pipe.")

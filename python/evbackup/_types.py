@@ -111,3 +111,23 @@ def local(addr: StrPath) -> str | None:
     if addr.startswith(("/", "./", "../")) or addr in {".", ".."}:
         return addr
     return os.path.expanduser(addr) if addr.startswith("~") else None  # noqa: PTH111  # stays a text
+
+
+def refuse(given: dict[str, Any], usual: dict[str, Any], *, of_paths: Iterable[str], of_nodes: Iterable[str]) -> None:
+    """Refuses what is meant for the address of a node where a path is given, and the other way round.
+
+    What would be passed over in silence is no option of a call: who says `offline` counts on a lock that nobody holds.
+
+    Args:
+        given: The arguments of the call; `addr` is the address, or None where a path is given.
+        usual: What each is when nobody gives it.
+        of_paths: Names of those that mean something for a path only.
+        of_nodes: The same for the address of a node.
+    """
+    is_path = given["addr"] is None
+    # No metadata is no metadata, however it is said.
+    given = {**given, "headers": given["headers"] or None}
+    said = ", ".join(name for name in (of_nodes if is_path else of_paths) if given[name] != usual[name])
+    if said:
+        expected, found = ("the address of a node", "a path") if is_path else ("a path", "the address of a node")
+        raise InvalidArgument(f"expected {expected} with {said}, found {found}")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import _evbackup
 from ._job import wait, wait_async
 from ._results import DatastoreInfo, Report, Segment
-from ._types import Paths, StrPath, address, paths_of, reading_of, trusted_of, whole
-from .errors import InvalidArgument
+from ._types import Paths, StrPath, address, paths_of, reading_of, refuse, trusted_of, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +126,7 @@ def node_of(paths: Paths) -> str | None:
 def _job(given: dict[str, Any]) -> tuple[_evbackup.Job, dict[str, Any]]:
     """The work that the arguments mean, and what of them the report says."""
     paths, addr = paths_of(given["paths"]), node_of(given["paths"])
-    _refuse(given, addr)
+    refuse({**given, "addr": addr}, verify.__kwdefaults__ or {}, of_paths=OF_PATHS, of_nodes=OF_NODES)
     given = {
         **given,
         "trusted": trusted_of(given["trusted"]),
@@ -149,15 +148,6 @@ def _job(given: dict[str, Any]) -> tuple[_evbackup.Job, dict[str, Any]]:
     }
     # Nobody should write a password into an address; if somebody has, it does not come into the report.
     return _evbackup.verify_live(options), {**asked, "addr": re.sub(r"//[^/]*@", "//", addr)}
-
-
-def _refuse(given: dict[str, Any], addr: str | None) -> None:
-    """What would be passed over in silence is no option of this call."""
-    usual = {**(verify.__kwdefaults__ or {}), "headers": given["headers"] if not given["headers"] else None}
-    said = ", ".join(name for name in (OF_NODES if addr is None else OF_PATHS) if given[name] != usual[name])
-    if said:
-        expected, found = ("the address of a node", "a path") if addr is None else ("a path", "the address of a node")
-        raise InvalidArgument(f"expected {expected} with {said}, found {found}")
 
 
 def inspect(

@@ -216,6 +216,25 @@ def test_only_a_node_is_asked_in_one_way_or_another(sample: Path, tmp_path: Path
     assert not left(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "of_node", [{"tls": evbackup.Tls()}, {"token": TOKEN}, {"headers": {"a": "b"}}, {"insecure": True}]
+)
+def test_a_path_is_not_spoken_to_as_a_node_is(sample: Path, tmp_path: Path, of_node: dict[str, Any]) -> None:
+    (name,) = of_node
+    with pytest.raises(evbackup.InvalidArgument, match=f"^expected the address of a node with {name}, found a path$"):
+        evbackup.backup(sample, tmp_path / "full.badger", **of_node)
+    assert not left(tmp_path)
+    assert evbackup.backup(sample, tmp_path / "full.badger", headers={}).entries
+
+
+@pytest.mark.parametrize("of_path", [{"offline": True}, {"staging": "/tmp"}, {"any_file_system": True}])
+def test_a_node_is_not_locked_or_staged(server: evbackup.Server, tmp_path: Path, of_path: dict[str, Any]) -> None:
+    (name,) = of_path
+    with pytest.raises(evbackup.InvalidArgument, match=f"^expected a path with {name}, found the address of a node$"):
+        evbackup.backup(server.address, tmp_path / "full.badger", **of_path)
+    assert not left(tmp_path)
+
+
 def test_a_backup_says_how_it_was_made(server: evbackup.Server, sample: Path, tmp_path: Path) -> None:
     wire = evbackup.backup(server.address, tmp_path / "wire.badger")
     assert (wire.via, wire.lacks) == ("rpc", ())

@@ -247,6 +247,25 @@ def test_a_token_comes_from_a_file_or_the_environment(
     )
 
 
+def test_what_is_said_for_all_verbs_is_for_those_it_is_meant_for(
+    command: Command, server: evbackup.Server, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token in the environment and a lock in the configuration are for the sources that want them."""
+    monkeypatch.setenv("EVBACKUP_TLS_CA", str(tmp_path / "nowhere.pem"))
+    monkeypatch.setenv("EVBACKUP_TOKEN", TOKEN)
+    assert command("backup", sample, "-o", tmp_path / "a.badger")[0] == 0
+    monkeypatch.delenv("EVBACKUP_TLS_CA")
+    monkeypatch.delenv("EVBACKUP_TOKEN")
+    monkeypatch.setenv("EVBACKUP_BACKUP_OFFLINE", "1")
+    assert command("backup", server.address, "-o", tmp_path / "b.badger")[0] == 0
+    # What was said on the command line was meant.
+    code, _, told = command("backup", server.address, "-o", tmp_path / "c.badger", "--offline")
+    assert (code, "expected a path with offline, found the address of a node" in told) == (2, True)
+    code, _, told = command("backup", sample, "-o", tmp_path / "c.badger", "--insecure", "--header", "a=b")
+    assert (code, "expected the address of a node with headers, insecure, found a path" in told) == (2, True)
+    assert command("backup", sample, "-o", "-", "--insecure")[0] == 2
+
+
 def test_home(command: Command, sample: Path, tmp_path: Path) -> None:
     with evbackup.serve(sample, "127.0.0.1:0") as server:
         (tmp_path / "config").mkdir()
