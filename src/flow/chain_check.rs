@@ -127,7 +127,7 @@ pub fn hash(what: &str, hex: &str) -> Result<Hash> {
 
 /// What a report found, as findings of ours. Those of a torn head are one, which is no damage.
 pub fn findings(report: &ChainReport) -> Vec<Finding> {
-    let mut findings: Vec<_> = report.findings.iter().map(finding).collect();
+    let mut findings: Vec<_> = report.findings.iter().map(|found| finding(found, report)).collect();
     for ((rule, level), count) in &report.counts {
         let told = report.findings.iter().filter(|one| (one.rule, one.level) == (*rule, *level));
         let told = told.map(blocks_of).fold(0, u64::saturating_add);
@@ -157,7 +157,7 @@ fn blocks_of(finding: &chain::Finding) -> u64 {
     }
 }
 
-fn finding(found: &chain::Finding) -> Finding {
+fn finding(found: &chain::Finding, report: &ChainReport) -> Finding {
     let mut place = match (found.height, found.until) {
         (Some(from), Some(to)) => format!("blocks {from} to {to}"),
         (Some(height), None) => format!("block {height}"),
@@ -171,7 +171,7 @@ fn finding(found: &chain::Finding) -> Finding {
     let text = format!("{place}{separator}{}", found.message());
     let mut finding = Finding::new(level_of(found.level), found.rule.code(), kind_of(found.rule), text);
     (finding.height, finding.until, finding.rule) = (found.height, found.until, number_of(found.rule));
-    finding.hint = hint_of(found).map(str::to_owned);
+    finding.hint = hint_of(found, report).map(str::to_owned);
     match &found.key {
         Some(key) => finding.with_key(key),
         None => finding,
@@ -199,7 +199,8 @@ fn kind_of(rule: Rule) -> Kind {
     }
 }
 
-fn hint_of(found: &chain::Finding) -> Option<&'static str> {
+fn hint_of(found: &chain::Finding, report: &ChainReport) -> Option<&'static str> {
+    let most = || report.count(Rule::Signature, chain::Level::Error) > report.blocks / 2;
     match found.rule {
         Rule::Genesis => Some("is it the genesis.json of this chain?"),
         Rule::Trusted => {
@@ -210,9 +211,41 @@ fn hint_of(found: &chain::Finding) -> Option<&'static str> {
         }
         Rule::ExecutionLayer => Some("cut the chain at the height of the execution layer's copy"),
         Rule::PreRelease => Some("its bytes can be copied and restored; its blocks cannot be checked or cut"),
-        Rule::Signature => Some(
-            "where every block says so: does the app sign bytes of its own (signatures=\"other-payload\") or none (\"optional\")?",
-        ),
+        // Of a few blocks it would lead away from what is wrong with them.
+        Rule::Signature if found.level == chain::Level::Error && most() => {
+            Some("does the app sign bytes of its own (signatures=\"other-payload\") or none (\"optional\")?")
+        }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evnode::chain::Signatures;
+    use crate::evnode::sample::{Sample, Stage};
+
+    fn told(forged: impl Fn(u64) -> bool, signatures: Signatures) -> Vec<Finding> {
+        let mut sample = Sample::new(1);
+        sample.extend(30, |stage, draft| {
+            if stage == Stage::Signed && forged(draft.height) {
+                draft.signature[3] ^= 1;
+                draft.signature_beside[3] ^= 1;
+            }
+        });
+        let mut checker = Checker::new(Options { signatures, ..Options::default() });
+        sample.entries().try_for_each(|entry| checker.feed(&entry)).unwrap();
+        findings(&checker.finish().unwrap())
+    }
+
+    #[test]
+    fn only_where_most_signatures_are_wrong_the_app_may_be_why() {
+        let one = told(|height| height == 12, Signatures::Required);
+        assert_eq!((one.len(), &one[0].hint), (1, &None));
+        let all = told(|_| true, Signatures::Required);
+        assert_eq!(all.len(), 30);
+        assert!(all.iter().all(|found| found.hint.as_ref().unwrap().contains("other-payload")));
+        let said = told(|_| true, Signatures::OtherPayload);
+        assert_eq!((said.len(), &said[0].hint), (1, &None));
     }
 }

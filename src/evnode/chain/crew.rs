@@ -35,8 +35,10 @@ pub(super) struct Outcome {
 pub(super) struct Crew {
     threads: usize,
     batch: Batch,
+    started: bool,
+    /// None before the start, at the end, and where no thread can be had.
     sender: Option<Sender<Batch>>,
-    workers: Vec<JoinHandle<Result<()>>>,
+    workers: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
@@ -71,6 +73,13 @@ impl Room {
         true
     }
 
+    /// Has everything been left? Waits a moment for it.
+    fn is_left(&self) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.freed.wait_timeout_while(taken, LOOK, |taken| *taken > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
+
     fn leave(&self, bytes: usize) {
         *self.taken.lock().unwrap_or_else(PoisonError::into_inner) -= bytes;
         self.freed.notify_all();
@@ -101,6 +110,7 @@ impl Crew {
         Self {
             threads: if threads == 0 { all() } else { threads },
             batch: Batch::default(),
+            started: false,
             sender: None,
             workers: Vec::new(),
             shared: Arc::default(),
@@ -128,33 +138,43 @@ impl Crew {
     }
 
     fn send(&mut self) -> Result<()> {
-        let batch = std::mem::take(&mut self.batch);
-        if self.sender.is_none() {
+        if !self.started {
             self.start()?;
         }
-        let works = || self.workers.iter().any(|worker| !worker.is_finished());
-        let sender = self.sender.as_ref().filter(|_| self.shared.room.take(batch.bytes(), works));
-        sender.and_then(|sender| sender.send(batch).ok()).ok_or_else(stopped)
+        let batch = std::mem::take(&mut self.batch);
+        let Some(sender) = &self.sender else {
+            self.shared.verify(&batch, &mut Coefficients::new()?);
+            return Ok(());
+        };
+        let taken = self.shared.room.take(batch.bytes(), || self.works());
+        if taken && sender.send(batch).is_ok() { Ok(()) } else { Err(stopped()) }
     }
 
+    /// As many threads as can be had: where there are limits, fewer do as well, and without any who sends does it all.
     fn start(&mut self) -> Result<()> {
         // What it may hold is bounded by the room.
         let (sender, receiver) = channel();
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..self.threads {
+            let coefficients = Coefficients::new()?;
             let (receiver, shared) = (Arc::clone(&receiver), Arc::clone(&self.shared));
             let worker = std::thread::Builder::new().name("signatures".to_owned());
-            let worker = worker.spawn(move || work(&receiver, &shared));
-            let failed = |error| Error::io(format!("cannot start a thread: {error}"));
-            self.workers.push(worker.map_err(failed)?);
+            let Ok(worker) = worker.spawn(move || work(&receiver, &shared, coefficients)) else { break };
+            self.workers.push(worker);
         }
-        self.sender = Some(sender);
+        self.started = true;
+        self.sender = Some(sender).filter(|_| !self.workers.is_empty());
         Ok(())
+    }
+
+    fn works(&self) -> bool {
+        self.workers.iter().any(|worker| !worker.is_finished())
     }
 
     /// There are no more.
     pub(super) fn close(&mut self) -> Result<()> {
-        if self.sender.is_some() && self.batch.len() > 0 {
+        // Less than a batch is not worth a thread.
+        if self.started && self.batch.len() > 0 {
             self.send()?;
         }
         // Without a sender the workers end.
@@ -162,11 +182,14 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits for all of them.
-    pub(super) fn finish(mut self) -> Result<Outcome> {
+    /// Waits for all of them; `check` says now and then whether anybody still wants to know.
+    pub(super) fn finish(mut self, check: impl Fn() -> Result<()>) -> Result<Outcome> {
         self.close()?;
+        while self.works() && !self.shared.room.is_left() {
+            check()?;
+        }
         for worker in self.workers.drain(..) {
-            worker.join().map_err(|_| stopped())??;
+            worker.join().map_err(|_| stopped())?;
         }
         if self.batch.len() > 0 {
             self.shared.verify(&self.batch, &mut Coefficients::new()?);
@@ -188,16 +211,15 @@ fn stopped() -> Error {
     Error::io("expected the signatures to be verified, found a worker that stopped")
 }
 
-fn work(receiver: &Mutex<Receiver<Batch>>, shared: &Shared) -> Result<()> {
-    let mut coefficients = Coefficients::new()?;
+fn work(receiver: &Mutex<Receiver<Batch>>, shared: &Shared, mut coefficients: Coefficients) {
     loop {
         // The lock is held while it waits: the others wait for the lock, and each batch goes to one.
         let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(batch) = batch else {
-            return Ok(());
+            return;
         };
         if shared.dropped.load(Relaxed) {
-            return Ok(());
+            return;
         }
         shared.verify(&batch, &mut coefficients);
         shared.room.leave(batch.bytes());
@@ -236,7 +258,7 @@ mod tests {
             for height in 0..100 {
                 crew.push(height, &vec![7; BATCH_BYTES], [1; 32], [2; 64]).unwrap();
             }
-            crew.finish().unwrap()
+            crew.finish(|| Ok(())).unwrap()
         });
         while taken() + BATCH_BYTES <= WAITING {
             std::thread::sleep(Duration::from_millis(5));
@@ -265,5 +287,33 @@ mod tests {
         }
         let tried = shared.outcome.lock().unwrap().tried;
         assert!(tried <= 2, "{tried} of 20");
+    }
+
+    #[test]
+    fn who_waits_for_the_last_ones_may_give_up() {
+        let mut crew = Crew::new(2);
+        let shared = Arc::clone(&crew.shared);
+        let held = shared.outcome.lock().unwrap();
+        for height in 0..20 {
+            crew.push(height, &vec![7; BATCH_BYTES], [1; 32], [2; 64]).unwrap();
+        }
+        let error = crew.finish(|| Err(Error::cancelled())).unwrap_err();
+        assert_eq!(error.code(), "cancelled");
+        drop(held);
+        while Arc::strong_count(&shared) > 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(shared.outcome.lock().unwrap().tried <= 2);
+    }
+
+    #[test]
+    fn without_threads_who_sends_verifies() {
+        let mut crew = Crew::new(0);
+        crew.threads = 0;
+        for height in 0..BATCH as u64 + 1 {
+            crew.push(height, b"header", [1; 32], [2; 64]).unwrap();
+        }
+        let outcome = crew.finish(|| Ok(())).unwrap();
+        assert_eq!((outcome.tried, outcome.forged.len()), (BATCH as u64 + 1, BATCH + 1));
     }
 }

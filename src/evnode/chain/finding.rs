@@ -205,6 +205,8 @@ const KEPT: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     kept: Vec<Finding>,
+    /// How many of each rule and level are kept.
+    words: BTreeMap<(Rule, Level), usize>,
     counts: BTreeMap<(Rule, Level), u64>,
     /// The latest of each rule and level, which a run may extend.
     latest: BTreeMap<(Rule, Level, &'static str), usize>,
@@ -236,11 +238,18 @@ impl Findings {
         if finding.height.is_some_and(|height| self.is_torn(height)) {
             return;
         }
-        let count = self.counts.entry((finding.rule, finding.level)).or_default();
-        *count = count.saturating_add(1);
-        if *count <= KEPT as u64 {
+        self.count(finding.rule, finding.level, 1);
+        let words = self.words.entry((finding.rule, finding.level)).or_default();
+        if *words < KEPT {
+            *words += 1;
             self.kept.push(finding);
         }
+    }
+
+    /// What is added from now on is found late, of heights that have been passed: as much of it is kept again, until the lowest are known.
+    pub(super) fn begin_late(&mut self) {
+        self.words.clear();
+        self.latest.clear();
     }
 
     /// Adds a finding that is the same for block after block as one with a beginning and an end. `what` tells several of one rule apart.
@@ -287,6 +296,12 @@ impl Findings {
     /// Everything in the order of heights, what is of none first.
     pub(super) fn finish(mut self) -> Found {
         self.kept.sort_by_key(|finding| finding.height);
+        let mut words = BTreeMap::<_, usize>::new();
+        self.kept.retain(|finding| {
+            let words = words.entry((finding.rule, finding.level)).or_default();
+            *words += 1;
+            *words <= KEPT
+        });
         Found { findings: self.kept, counts: self.counts, torn: self.torn }
     }
 }
@@ -336,5 +351,19 @@ mod tests {
         assert_eq!(counts[&(Rule::Present, Level::Error)], 6);
         assert_eq!((counts[&(Rule::Time, Level::Error)], kept.len()), (1000, 103));
         assert_eq!(torn, Some((5001, 6000)));
+    }
+
+    #[test]
+    fn of_what_is_found_late_the_lowest_heights_are_told() {
+        let mut findings = Findings::default();
+        let wrong = |height| Finding::error(Rule::Signature, "a", "b").at(height);
+        (100..300).for_each(|height| findings.add(wrong(height)));
+        findings.begin_late();
+        (5..7).for_each(|height| findings.add(wrong(height)));
+        (400..600).for_each(|height| findings.add(wrong(height)));
+        let Found { findings: kept, counts, .. } = findings.finish();
+        let heights: Vec<_> = kept.iter().filter_map(|one| one.height).collect();
+        assert_eq!(heights, (5..7).chain(100..198).collect::<Vec<_>>());
+        assert_eq!(counts[&(Rule::Signature, Level::Error)], 402);
     }
 }

@@ -79,8 +79,9 @@ impl Index {
                     continue;
                 }
                 let key = Key::Index(block.row.blob).to_bytes();
-                let expected = format!("height {height} under the hash of its header or of its value");
-                findings.add(Finding::error(Rule::Index, expected, "no such entry").at(height).of(key));
+                let expected = "the height under the hash of its header or of its value";
+                let finding = Finding::error(Rule::Index, expected, "no such entry").at(height).of(key);
+                findings.add_run("index", finding);
                 if missing.len() < KEPT {
                     missing.insert(height);
                 }

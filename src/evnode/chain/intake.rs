@@ -188,16 +188,21 @@ impl Checker {
             key_address: 0,
             signature: Print::NONE,
         };
-        if let Err(error) = self.read_header(entry.value, &mut row) {
-            row.flags |= BROKEN;
-            self.unreadable(Family::Headers, height, &error);
+        match self.read_header(entry.value, &mut row) {
+            Ok(Some((key, signature))) => self.crew.push(height, &self.encoded, key, signature)?,
+            Ok(None) => {}
+            Err(error) => {
+                row.flags |= BROKEN;
+                self.unreadable(Family::Headers, height, &error);
+            }
         }
         let names = HashRow { height, flags: row.flags, blob: hash::index(entry.value), hash: row.hash };
         self.hashes.push(&names)?;
         self.headers.push(&row)
     }
 
-    fn read_header(&mut self, value: &[u8], row: &mut HeaderRow) -> Result<()> {
+    /// Gives the key and the signature that are to be verified over what is in `encoded` then.
+    fn read_header(&mut self, value: &[u8], row: &mut HeaderRow) -> Result<Option<([u8; 32], [u8; 64])>> {
         let signed = SignedHeader::decode(value)?;
         let Header { chain_id, proposer_address, .. } = signed.header;
         row.flags = if signed.header.validator_hash.is_empty() { 0 } else { VALIDATORS };
@@ -226,29 +231,25 @@ impl Checker {
         row.proposer = self.names.number(proposer_address);
         row.signer = self.names.number(signed.signer.address);
         row.signature = Print::new(&self.print_key, signed.signature);
-        match key {
-            None => row.flags |= NO_KEY,
-            Some(key) => {
-                row.key_address = self.address(key.raw());
-                match key {
-                    PublicKey::Other(..) => row.flags |= OTHER_KEY,
-                    PublicKey::Ed25519(key) => {
-                        let checked =
-                            matches!(self.options.signatures, Signatures::Required | Signatures::Optional);
-                        let checked = checked && row.own_height == row.height;
-                        // Any other length is told from the row.
-                        if let (true, Ok(signature)) = (checked, signed.signature.try_into()) {
-                            if row.flags & LEGACY != 0 {
-                                self.encoded.clear();
-                                signed.header.encode(&mut self.encoded);
-                            }
-                            self.crew.push(row.height, &self.encoded, key, signature)?;
-                        }
-                    }
-                }
-            }
+        let Some(key) = key else {
+            row.flags |= NO_KEY;
+            return Ok(None);
+        };
+        row.key_address = self.address(key.raw());
+        let PublicKey::Ed25519(key) = key else {
+            row.flags |= OTHER_KEY;
+            return Ok(None);
+        };
+        let checked = matches!(self.options.signatures, Signatures::Required | Signatures::Optional);
+        if !checked || row.own_height != row.height {
+            return Ok(None);
         }
-        Ok(())
+        if row.flags & LEGACY != 0 {
+            self.encoded.clear();
+            signed.header.encode(&mut self.encoded);
+        }
+        // Any other length is told from the row.
+        Ok(signed.signature.try_into().ok().map(|signature| (key, signature)))
     }
 
     /// The address of a key. Nearly always it is the key before.
@@ -366,7 +367,8 @@ impl Checker {
         let unindexed = self.index.check(&self.hashes, range, &mut self.marks, &mut findings)?;
         let walk = Walk::new(&mut self, range, initial_height, chain, torn_above, unindexed);
         let walked = walk.run(&mut findings)?;
-        let outcome = crew.finish()?;
+        let outcome = crew.finish(|| self.options.check())?;
+        findings.begin_late();
         let checked =
             |forged: &&Forged| range.is_some_and(|(base, top)| (base..=top).contains(&forged.height));
         for forged in outcome.forged.iter().filter(checked) {
@@ -431,11 +433,13 @@ impl Checker {
 
     /// Where a stream seems to be torn: where the first of its families ends.
     fn tear(&self) -> Option<u64> {
+        // The state that the chain begins with, which pruning leaves, is none of a block.
+        let of_blocks = |top: &u64| self.initial.is_none_or(|(_, initial)| *top >= initial.max(1));
         let tops = [
             self.headers.top(),
             self.data.top(),
             self.signatures.top(),
-            self.states.top(),
+            self.states.top().filter(of_blocks),
             self.index.top(),
             self.metadata.tip,
         ];

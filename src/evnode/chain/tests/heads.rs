@@ -56,6 +56,25 @@ fn forged_signatures_above_the_tip_or_the_announced_height_are_told_by_that() {
 }
 
 #[test]
+fn the_state_that_a_chain_begins_with_is_no_tear() {
+    let mut sample = Sample::new(1);
+    sample.extend(30, |stage, draft| {
+        if stage == Stage::Signed && draft.height == 12 {
+            draft.signature[3] ^= 1;
+            draft.signature_beside[3] ^= 1;
+        }
+    });
+    for height in 1..=30 {
+        sample.remove(Key::State(height).to_bytes().as_slice()).unwrap();
+    }
+    assert!(sample.value(b"/0/s/0").is_some());
+    let report = check(&sample, with(Head::Unknown));
+    let states = [(Level::Warning, 12, Some(1)), (Level::Error, 9, Some(12)), (Level::Error, 12, Some(30))];
+    assert_eq!(brief(&report), states);
+    assert_eq!((report.torn, report.complete_height), (None, Some(29)));
+}
+
+#[test]
 fn what_the_caller_knows_is_held_against_torn_blocks_too() {
     let torn = || {
         let mut sample = torn();

@@ -277,6 +277,10 @@ fn rule_15_a_block_that_the_index_does_not_have() {
     let mut sample = Sample::with_blocks(30);
     sample.unindex(BAD);
     breaks(&sample, defaults(), 15, BAD, "/0/i/…");
+    let mut sample = Sample::with_blocks(30);
+    (20..=25).for_each(|height| sample.unindex(height));
+    let finding = breaks(&sample, defaults(), 15, 20, "/0/i/…");
+    assert_eq!(finding.until, Some(25));
     // An entry that names another height does not count.
     let mut sample = Sample::with_blocks(30);
     let name = hash::index(sample.value(b"/0/h/12").unwrap());
