@@ -137,7 +137,7 @@ def backup(
     help="What to make: a node's directory, or a store.",
 )
 @click.option("--history", is_flag=True, help="Every version of every key, not the newest alone.")
-@click.option("--at-height", type=click.IntRange(min=1), help="Cut the chain at this height.")
+@click.option("--at-height", type=click.IntRange(min=0), help="Cut the chain at this height.")
 @click.option("--role", type=click.Choice(["follower", "aggregator"]), help="What will start on what is cut.")
 @click.option("--drop-queue", is_flag=True, help="Leave the sequencer's queue out of what is cut.")
 @click.option("--requeue", is_flag=True, help="Queue the transactions of the blocks above the cut again.")

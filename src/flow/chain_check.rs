@@ -44,7 +44,7 @@ pub fn complete(chain: &Chain, count: usize) -> Option<Complete> {
 
 /// Reads the first `count` segments of a chain as one, and checks their blocks; `given` as to their ends is overruled by [`ends`].
 ///
-/// Memory is bounded: `memory` for sorting where a segment does not keep its order, and what the checker takes, some 30 MiB.
+/// Memory is bounded: `memory` for sorting where a segment does not keep its order, and what the checker takes, some 70 MiB.
 pub fn report(
     chain: &Chain,
     count: usize,

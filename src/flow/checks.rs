@@ -52,13 +52,14 @@ pub fn segment(
         Level::Full => {
             let (sha256, read) = std::thread::scope(|threads| {
                 let digests = digest && segment.manifest().is_some();
-                let hashing = digests.then(|| {
-                    let input = segment.input();
-                    threads.spawn(move || digest_file(input, &|| progress.check()))
-                });
+                let hash = || digest_file(segment.input(), &|| progress.check());
+                let hashing = digests.then(|| std::thread::Builder::new().spawn_scoped(threads, hash));
                 let read = entries(segment, progress);
-                let sha256 = hashing
-                    .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::io("a thread has died"))));
+                let sha256 = hashing.map(|thread| match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|_| Err(Error::io("a thread has died"))),
+                    // Where there is no thread to be had, one does both.
+                    Err(_) => hash(),
+                });
                 (sha256.transpose(), read)
             });
             let Entries { tally, blocks: ev_nodes, failed } = read?;

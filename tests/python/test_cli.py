@@ -266,6 +266,12 @@ def test_what_is_said_for_all_verbs_is_for_those_it_is_meant_for(
     assert command("backup", sample, "-o", "-", "--insecure")[0] == 2
 
 
+def test_a_height_that_is_not_there_is_told_with_those_that_are(command: Command, sample: Path, tmp_path: Path) -> None:
+    for height in (0, BLOCKS + 1):
+        code, _, told = command("restore", sample, "--to", tmp_path / "db", "--at-height", height)
+        assert (code, f"expected a height within 1 to {BLOCKS}" in told) == (2, True), told
+
+
 def test_home(command: Command, sample: Path, tmp_path: Path) -> None:
     with evbackup.serve(sample, "127.0.0.1:0") as server:
         (tmp_path / "config").mkdir()

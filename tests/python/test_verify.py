@@ -3,7 +3,11 @@
 import asyncio
 import inspect
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import pytest
 
 import evbackup
 from evbackup import Backup
-from support import BLOCKS, TOKEN
+from support import BLOCKS, TOKEN, grow
 
 
 def copied(backup: Backup, folder: Path) -> Path:
@@ -277,6 +281,43 @@ def test_what_is_said_for_all_verbs_does_not_break_the_proof_of_a_path(
     assert (code, "expected the address of a node with token, found a path" in told) == (2, True)
     code, _, told = command("verify", server.address, "--level", "quick", "--no-chain")
     assert (code, "expected a path with level, chain, found the address of a node" in told) == (2, True)
+
+
+def test_nothing_compared_proves_nothing(server: evbackup.Server) -> None:
+    with pytest.raises(
+        evbackup.InvalidArgument, match="^expected at least one height to compare, or a trusted hash, found neither$"
+    ):
+        evbackup.verify(server.address, sample=0)
+
+
+# Loads the module with what threads it wants, then verifies with few more: what the limit allows is not known, only that it is no damage.
+FEW = """
+import os, resource, sys
+import evbackup
+path = sys.argv[1]
+evbackup.verify(path, level="quick")
+os.setgroups([])
+os.setresuid(65534, 65534, 65534)
+hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+for more in range(6):
+    resource.setrlimit(resource.RLIMIT_NPROC, (len(os.listdir("/proc/self/task")) + more, hard))
+    report = evbackup.verify(path)
+    assert report.ok and report.chain.signatures == report.chain.blocks == 2000, report.findings
+print("ok")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who has no other threads")
+def test_few_threads_are_no_damage() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        grow(Path(folder) / "store", 2000)
+        evbackup.backup(Path(folder) / "store", Path(folder) / "full.badger")
+        for file in Path(folder).glob("full.badger*"):
+            file.chmod(0o644)
+        command = [sys.executable, "-c", FEW, os.fspath(Path(folder) / "full.badger")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
 
 
 def test_a_report_says_what_was_asked(full: Backup, server: evbackup.Server) -> None:

@@ -310,7 +310,7 @@ mod tests {
     fn without_threads_who_sends_verifies() {
         let mut crew = Crew::new(0);
         crew.threads = 0;
-        for height in 0..BATCH as u64 + 1 {
+        for height in 0..=BATCH as u64 {
             crew.push(height, b"header", [1; 32], [2; 64]).unwrap();
         }
         let outcome = crew.finish(|| Ok(())).unwrap();
