@@ -76,7 +76,9 @@ pub async fn run(options: Options, progress: Progress) -> Result<Report> {
         return Err(Error::invalid(what).with_hint("take a backup and verify it: that looks at every block"));
     }
     if options.sample == 0 && options.trusted.is_none() {
-        return Err(Error::invalid("expected at least one height to compare, or a trusted hash, found neither"));
+        return Err(Error::invalid(
+            "expected at least one height to compare, or a trusted hash, found neither",
+        ));
     }
     let trusted = options.trusted.as_ref();
     let trusted = trusted.map(|(height, hex)| Ok::<_, Error>((*height, hash("a trusted hash", hex)?)));
