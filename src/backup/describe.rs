@@ -6,6 +6,7 @@ use super::{Options, Origin};
 use crate::error::{Error, Result};
 use crate::evnode::generation::Generation;
 use crate::evnode::key;
+use crate::flow::chain_summary::note_of;
 use crate::flow::gone::Standing;
 use crate::flow::hasher::hex;
 use crate::flow::increment::Base;
@@ -240,14 +241,9 @@ fn notes(facts: &Facts<'_>, deletes: Deletes, blocks: Option<&Blocks>) -> Vec<St
             facts.end.left_out
         ));
     }
-    let old = Generation::PreRelease.name();
-    if blocks.is_none() && facts.recorded.watch.tally().entries() > 0 {
-        notes.push("no chain was found: there are no keys of ev-node's".to_owned());
-    } else if blocks.and_then(|blocks| blocks.generation.as_deref()) == Some(old) {
-        let tags = Generation::PreRelease.tags();
-        notes.push(format!(
-            "a database of ev-node {tags}: its bytes are copied, its blocks cannot be checked or cut"
-        ));
+    if facts.recorded.watch.tally().entries() > 0 {
+        let generation = blocks.and_then(|blocks| blocks.generation.as_deref());
+        notes.extend(note_of(blocks.is_some(), generation.and_then(Generation::from_name)));
     }
     if deletes == Deletes::Unknown {
         notes.push(

@@ -125,6 +125,18 @@ impl From<&ChainReport> for ChainSummary {
     }
 }
 
+/// What to say where there are no blocks that could be checked or cut, of entries that are there.
+pub fn note_of(of_evnode: bool, generation: Option<Generation>) -> Option<String> {
+    match generation {
+        _ if !of_evnode => Some("no chain was found: there are no keys of ev-node's".to_owned()),
+        Some(old @ Generation::PreRelease) => Some(format!(
+            "a database of ev-node {}: its bytes are copied, its blocks cannot be checked or cut",
+            old.tags()
+        )),
+        _ => None,
+    }
+}
+
 /// The mark of pruned execution records, which stands outside the metadata.
 const EXEC_META_MARK: &str = "last-pruned-execmeta-height";
 
