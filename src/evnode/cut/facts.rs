@@ -85,12 +85,16 @@ pub struct Facts {
     pub(super) data: Span,
     pub(super) signatures: Span,
     pub(super) states: Span,
+    /// What the index names.
+    pub(super) index: Span,
     /// Block H and the one after it.
     pub(super) block: Read<Block>,
     pub(super) next: Read<Block>,
     pub(super) has_data: Read<Hash>,
     /// How long the signature of block H is; 0: nobody has signed it, the sequencer is a based one.
     pub(super) signature: Option<usize>,
+    /// The same of the block after it.
+    pub(super) next_signature: Option<usize>,
     /// The state at H, the nearest one below it, and any.
     pub(super) state: Read<After>,
     /// The value of that state where it does not say where the node stood on DA.
@@ -133,16 +137,19 @@ impl Facts {
         let top = match head {
             Head::Exact => self.tip.unwrap_or(highest),
             Head::Complete(height) => height,
-            Head::Unknown => {
-                let ends = [self.data, self.signatures, self.states].map(|span| span.highest);
-                ends.into_iter().chain([self.tip]).flatten().min().unwrap_or(highest)
-            }
+            Head::Unknown => self.end().unwrap_or(highest),
         };
         let top = top.min(highest);
         // A thin store may have no mark.
         let lowest = self.headers.lowest.filter(|_| !self.of_some);
         let base = self.base().max(lowest.unwrap_or(0));
         (base <= top).then_some((base, top))
+    }
+
+    /// Where the first family of blocks ends, as the chain checker has it; a family of which there is nothing is no end.
+    pub fn end(&self) -> Option<u64> {
+        let spans = [self.headers, self.data, self.signatures, self.states, self.index];
+        spans.into_iter().map(|span| span.highest).chain([self.tip]).flatten().min()
     }
 
     /// The height of the survey.
@@ -155,7 +162,12 @@ impl Facts {
         self.tip
     }
 
-    /// Are there keys of ev-node's?
+    /// Are there keys of ev-node's, be it without blocks?
+    pub fn is_of_evnode(&self) -> bool {
+        self.blocks_of_evnode || self.generation() == Some(Generation::PreRelease)
+    }
+
+    /// Are there keys of ev-node's main store?
     pub fn has_chain(&self) -> bool {
         self.blocks_of_evnode
     }
@@ -173,6 +185,11 @@ impl Facts {
     /// The hash of header H.
     pub fn hash(&self) -> Option<Hash> {
         self.block().map(|block| block.hash)
+    }
+
+    /// The version of header H.
+    pub fn version(&self) -> Option<u64> {
+        self.block().map(|block| block.version)
     }
 
     /// The time of block H, Unix nanoseconds.
@@ -198,8 +215,28 @@ impl Facts {
 
     /// Is anything of a block above H?
     pub fn goes_on(&self) -> bool {
+        self.passes(self.height)
+    }
+
+    /// Does the index name a block above `height`?
+    pub fn names_above(&self, height: u64) -> bool {
+        self.index.passes(height)
+    }
+
+    /// Is all that is above H the next block in the making, as releases up to v1.0.0-rc.4 keep it? Its signature is empty, and nothing names it.
+    pub fn ends_in_the_making(&self) -> bool {
+        let next = self.height.saturating_add(1);
+        let kept = [self.headers, self.data, self.signatures].iter().all(|span| !span.passes(next));
+        let named = self.index.passes(self.height)
+            || self.states.passes(self.height)
+            || self.tip.is_some_and(|tip| tip > self.height);
+        kept && !named && self.next_signature == Some(0) && self.pending == [None; 2]
+    }
+
+    /// Is anything of a block above `height`?
+    pub fn passes(&self, height: u64) -> bool {
         let spans = [self.headers, self.data, self.signatures, self.states];
-        self.tip.is_some_and(|tip| tip > self.height) || spans.iter().any(|span| span.passes(self.height))
+        self.tip.is_some_and(|tip| tip > height) || spans.iter().any(|span| span.passes(height))
     }
 
     fn block(&self) -> Option<&Block> {

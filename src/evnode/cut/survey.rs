@@ -86,10 +86,15 @@ impl Survey {
                 facts.signatures.see(height);
                 if height == facts.height {
                     facts.signature = Some(entry.value.len());
+                } else if Some(height) == facts.height.checked_add(1) {
+                    facts.next_signature = Some(entry.value.len());
                 }
             }
             Key::State(height) => self.state(height, entry),
             Key::Index(name) => {
+                if let Ok(height) = mark_le(entry.value) {
+                    facts.index.see(height);
+                }
                 let named = self
                     .named
                     .get_or_insert_with(|| [&self.highest, &self.block].map(|blob| hash::index(blob)));

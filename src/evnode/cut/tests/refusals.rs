@@ -157,6 +157,13 @@ fn the_range_is_what_was_not_pruned_and_is_whole() {
     assert_eq!(facts(&sample, 1).range(Head::Complete(5)), None);
     sample.remove(b"/0/d/30");
     assert_eq!(facts(&sample, 1).range(Head::Unknown), Some((9, 29)));
+    // The index ends as the other families do.
+    for height in 28..=30 {
+        sample.unindex(height);
+    }
+    let torn = facts(&sample, 1);
+    assert_eq!((torn.range(Head::Unknown), torn.end()), (Some((9, 27)), Some(27)));
+    assert!(torn.passes(27) && !torn.passes(30) && torn.is_of_evnode());
     let later = Sample::new(50);
     assert_eq!(facts(&later, 1).range(Head::Exact), None);
     let mut later = Sample::new(50);
