@@ -100,6 +100,12 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     refuse(&chain.check(Level::Full, true, progress)?)?;
     let mut notes: Vec<_> = chain.findings().iter().map(|finding| finding.message.clone()).collect();
     notes.extend(chain.torn_note("they are kept and show once an increment completes them"));
+    if chain.ends_unsaid() {
+        notes.push(
+            "no manifest says how far the last segment is whole: all of it shows, of blocks that may be torn, too"
+                .to_owned(),
+        );
+    }
     let deletes = Deletes::from_name(&before.deletes).unwrap_or(Deletes::Unknown).min(chain.deletes());
     let pinned = chain.complete_version().unwrap_or_else(|| chain.last_version()).max(before.pinned_version);
     let written = if chain.segments().is_empty() {

@@ -55,6 +55,11 @@ impl Chain {
         Ok(chain)
     }
 
+    /// One segment by itself, whatever it should follow.
+    pub fn alone(segment: Segment) -> Self {
+        Self { segments: vec![segment], findings: Vec::new() }
+    }
+
     fn of(segments: Vec<Segment>, after: Option<&After>) -> Self {
         let (mut segments, mut findings) = without_doubles(segments);
         if let Some(after) = after {
@@ -79,11 +84,6 @@ impl Chain {
         &self.segments
     }
 
-    /// The same, for who goes on with them.
-    pub fn into_segments(self) -> Vec<Segment> {
-        self.segments
-    }
-
     /// What was found while they were put in order.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -101,6 +101,14 @@ impl Chain {
             findings.extend(checks::segment(segment, level, digest, progress)?);
         }
         Ok(findings)
+    }
+
+    /// Reads the segments of which no manifest says where their entries lie, and refuses what is wrong with them.
+    pub fn lay_out(&mut self, progress: &Progress) -> Result<()> {
+        for segment in self.segments.iter_mut().filter(|segment| segment.layout().is_none()) {
+            refuse(&checks::segment(segment, Level::Full, false, progress)?)?;
+        }
+        Ok(())
     }
 
     /// All entries in one order, each key and version once; fails where two segments disagree. Index entries [go](super::index) with
@@ -137,17 +145,31 @@ impl Chain {
         memory: usize,
         progress: &Progress,
     ) -> Result<Box<dyn Source>> {
+        match self.newest().filter(|newest| !newest.pinned && newest.complete_height > 0) {
+            Some(newest) => {
+                let end = (newest.complete_version, newest.complete_height);
+                self.source_up_to(end, fresh, scratch, memory, progress)
+            }
+            None => self.source(scratch, memory, progress),
+        }
+    }
+
+    /// The same where it is not a manifest that says up to which version and height the chain is whole.
+    pub fn source_up_to(
+        &self,
+        (complete, height): (u64, u64),
+        fresh: bool,
+        scratch: &Scratch,
+        memory: usize,
+        progress: &Progress,
+    ) -> Result<Box<dyn Source>> {
         let source = self.source(scratch, memory, progress)?;
-        let Some(newest) = self.newest().filter(|newest| !newest.pinned && newest.complete_height > 0) else {
-            return Ok(source);
-        };
-        let complete = newest.complete_version;
         let source: Box<dyn Source> =
-            if fresh { Box::new(StandIns::new(source, complete, newest.complete_height)) } else { source };
+            if fresh { Box::new(StandIns::new(source, complete, height)) } else { source };
         let tip = OwnedEntry {
             key: key::TIP.to_vec(),
             version: complete,
-            value: newest.complete_height.to_le_bytes().to_vec(),
+            value: height.to_le_bytes().to_vec(),
             ..OwnedEntry::default()
         };
         let tip = Named::new("the block at the complete height", Box::new(VecSource::new(vec![tip])) as _);
@@ -212,9 +234,14 @@ impl Chain {
         self.segments.iter().map(Segment::last_version).max().unwrap_or(0)
     }
 
-    /// The newest manifest in it.
+    /// The manifest of its last segment. Where that one has none, an older one does not speak for it.
     pub fn newest(&self) -> Option<&Manifest> {
-        self.segments.iter().rev().find_map(Segment::manifest)
+        self.segments.last().and_then(Segment::manifest)
+    }
+
+    /// Are there segments, and no manifest that says where they end?
+    pub fn ends_unsaid(&self) -> bool {
+        !self.segments.is_empty() && self.newest().is_none()
     }
 
     /// Up to which version it misses nothing; `None` when nothing says so.

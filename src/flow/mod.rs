@@ -1,6 +1,7 @@
 //! What several verbs share: entries from many places in one order, the checks they pass, and what makes an increment sound.
 
 pub mod ahead;
+pub mod bare;
 pub mod chain;
 pub mod chain_check;
 pub mod chain_look;

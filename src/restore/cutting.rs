@@ -8,6 +8,8 @@ use crate::entry::Source;
 use crate::error::{Error, Result};
 use crate::evnode::chain::{Head as Ends, Level as Severity, Options as Known, Rule, Signatures};
 use crate::evnode::cut::{Cut, Head, Options as CutOptions, Role, Survey};
+use crate::evnode::generation::Generation;
+use crate::flow::bare::{Open, Told};
 use crate::flow::chain::Chain;
 use crate::flow::chain_check::{self, genesis, hash};
 use crate::flow::cut::{CutSource, Surveyed, refuse_range, shorten, survey};
@@ -172,25 +174,30 @@ impl Wish {
         (self.height, self.head) = shorten(chain, self.height);
     }
 
-    /// Shall this chain be cut, in whatever way?
-    pub(super) fn covers(&self, chain: &Chain, options: &Options) -> Result<bool> {
+    /// Shall this chain be cut, in whatever way? `told`: where no manifest says how far it is whole, what its blocks say.
+    pub(super) fn covers(&self, chain: &Chain, told: Option<&Told>, options: &Options) -> Result<bool> {
         if self.asked {
             return Ok(true);
         }
         // A directory would show what may be torn, and would give out again what was deleted.
-        let whole = chain.newest().is_none_or(|newest| newest.complete_height == 0);
-        if whole || options.history || options.engine()? != Engine::Badger {
+        if options.history || options.engine()? != Engine::Badger {
             return Ok(false);
         }
-        let torn = chain.complete_version().is_some_and(|complete| chain.last_version() > complete);
-        Ok(torn || (chain.segments().len() > 1 && chain.deletes() != Deletes::Exact))
+        let (blocks, torn) = match told {
+            Some(told) => (told.height > 0 && told.generation != Some(Generation::PreRelease), told.torn),
+            None => (
+                chain.newest().is_some_and(|newest| newest.complete_height > 0),
+                chain.complete_version().is_some_and(|complete| chain.last_version() > complete),
+            ),
+        };
+        Ok(blocks && (torn || (chain.segments().len() > 1 && chain.deletes() != Deletes::Exact)))
     }
 }
 
 /// What is cut, and how sure it is.
 pub(super) struct Stock<'a> {
     /// Opens it.
-    pub(super) open: &'a dyn Fn() -> Result<Box<dyn Source + 'a>>,
+    pub(super) open: &'a Open<'a>,
     /// Entries above this version may be torn.
     pub(super) complete: u64,
     pub(super) head: Head,

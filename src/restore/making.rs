@@ -11,7 +11,10 @@ use crate::entry::{Need, Source};
 use crate::error::{Error, Kind, Result};
 use crate::evnode::chain::Head as Ends;
 use crate::evnode::cut::Head;
+use crate::evnode::generation::Generation;
+use crate::flow::bare::{self, Open, Told};
 use crate::flow::chain::Chain;
+use crate::flow::chain_summary::note_of;
 use crate::flow::checks::Level;
 use crate::flow::cut::CutSource;
 use crate::flow::datastore::Engine;
@@ -21,7 +24,7 @@ use crate::flow::segment::Segment;
 use crate::flow::target;
 use crate::flow::torn::View;
 use crate::format::FileInput;
-use crate::repo::manifest::Deletes;
+use crate::repo::manifest::{Deletes, Manifest};
 use crate::store::Applied;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -73,17 +76,66 @@ impl Work<'_> {
 
     /// A plan reads only what it must to say what a cut would do.
     fn chain_as_planned(&mut self, chain: &Chain) -> Result<Made> {
-        let covered = self.wish.covers(chain, self.options)?;
-        if !covered && !self.wish.knows() {
-            return Ok(Made::default());
+        let (options, progress) = (self.options, self.progress);
+        let scratch = Scratch::new(target::parent(&options.dest));
+        let open = || chain.source(&scratch, options.share(), progress);
+        let mut stock = stock_of_chain(chain, &open, self.wish);
+        let told = self.told(chain, &stock)?;
+        if self.wish.covers(chain, told.as_ref(), options)?
+            && let Some(ready) = self.ready(&stock)?
+        {
+            return self.rehearse(ready, &stock, &scratch);
         }
-        let scratch = Scratch::new(target::parent(&self.options.dest));
-        let open = || chain.source(&scratch, self.options.share(), self.progress);
-        let stock = stock_of_chain(chain, &open, self.wish);
-        match if covered { self.ready(&stock)? } else { None } {
-            Some(ready) => self.rehearse(ready, &stock, &scratch),
-            None => self.prove(&stock).map(|()| Made::default()),
+        self.hide(chain, told, &mut stock)?;
+        self.prove(&stock).map(|()| Made::default())
+    }
+
+    /// Where no manifest says how far a chain is whole, what its blocks say. What it is no chain of is noted.
+    fn told(&mut self, chain: &Chain, stock: &Stock<'_>) -> Result<Option<Told>> {
+        if self.wish.asked {
+            return Ok(None);
         }
+        if !chain.ends_unsaid() {
+            self.notes.extend(nothing_to_cut(chain));
+            return Ok(None);
+        }
+        self.progress.begin(Phase::Verifying, chain.bytes());
+        let told = bare::look(stock.open, self.progress)?;
+        if chain.bytes() > 0 {
+            self.notes.extend(note_of(told.of_evnode, told.generation));
+        }
+        self.facts.tip_height = told.tip.unwrap_or_default();
+        self.facts.complete_height = if told.torn { 0 } else { told.height };
+        Ok(Some(told))
+    }
+
+    /// Of what is torn, nobody knows at which version, and not cut, only what is whole shall show; the version and the height of that.
+    fn hide(
+        &mut self,
+        chain: &Chain,
+        told: Option<Told>,
+        stock: &mut Stock<'_>,
+    ) -> Result<Option<(u64, u64)>> {
+        let Some(Told { height, .. }) = told.filter(|told| told.torn) else { return Ok(None) };
+        self.progress.begin(Phase::Verifying, chain.bytes());
+        let Some(version) = bare::version_of(stock.open, height, self.progress)? else {
+            self.notes.push(format!(
+                "no manifest says how far it is whole: what is there of blocks above {height} may be torn, and shows all the same"
+            ));
+            return Ok(None);
+        };
+        let then = match self.options.engine()? {
+            Engine::RocksDb => "they are kept and show once an increment completes them",
+            Engine::Badger => "they are left out: a Badger directory would show them",
+        };
+        self.notes.push(format!(
+            "no manifest says how far it is whole; its blocks are, up to version {version}, height {height}: entries above may be torn; {then}"
+        ));
+        stock.complete = version;
+        let facts = &mut *self.facts;
+        (facts.complete_version, facts.shown) = (version, version);
+        (facts.tip_height, facts.complete_height) = (height, height);
+        Ok(Some((version, height)))
     }
 
     fn checked_chain(
@@ -127,16 +179,21 @@ impl Work<'_> {
         let (options, progress) = (self.options, self.progress);
         let scratch = Scratch::new(target::parent(&options.dest));
         let open = || chain.source(&scratch, options.share(), progress);
-        let stock = stock_of_chain(chain, &open, self.wish);
-        if self.wish.covers(chain, options)?
+        let mut stock = stock_of_chain(chain, &open, self.wish);
+        let told = self.told(chain, &stock)?;
+        if self.wish.covers(chain, told.as_ref(), options)?
             && let Some(ready) = self.ready(&stock)?
         {
             return self.build_cut(ready, &stock, &scratch, begin, || proven().map(drop));
         }
+        let end = self.hide(chain, told, &mut stock)?;
         self.prove(&stock)?;
         let part = begin()?;
         progress.begin(Phase::Writing, chain.bytes());
-        let mut source = chain.source_for_store(true, &scratch, options.share(), progress)?;
+        let mut source = match end {
+            Some(end) => chain.source_up_to(end, true, &scratch, options.share(), progress)?,
+            None => chain.source_for_store(true, &scratch, options.share(), progress)?,
+        };
         let proof = || Ok(applied(chain, &proven()?));
         let built = build(part.path(), &mut *source, self.facts, proof, options, progress)?;
         Ok(Made { place: Some((part, built)), cut: None })
@@ -203,7 +260,9 @@ impl Work<'_> {
         match prepare(stock, self.wish, self.options, self.facts, self.progress) {
             Ok(ready) => Ok(Some(ready)),
             Err(error) if !self.wish.asked && UNCUTTABLE.contains(&error.kind()) => {
-                self.notes.push(format!("only what is complete is shown, and nothing is cut: {error}"));
+                let shown =
+                    if stock.complete < u64::MAX { "only what is complete is shown, and " } else { "" };
+                self.notes.push(format!("{shown}nothing is cut: {error}"));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -280,11 +339,7 @@ impl Work<'_> {
     }
 }
 
-fn stock_of_chain<'a>(
-    chain: &Chain,
-    open: &'a dyn Fn() -> Result<Box<dyn Source + 'a>>,
-    wish: &'a Wish,
-) -> Stock<'a> {
+fn stock_of_chain<'a>(chain: &Chain, open: &'a Open<'a>, wish: &'a Wish) -> Stock<'a> {
     let complete = chain.complete_version().unwrap_or(u64::MAX);
     let manifests = chain.segments().iter().filter_map(Segment::manifest);
     Stock {
@@ -297,6 +352,20 @@ fn stock_of_chain<'a>(
         torn: false,
         lacks: manifests.into_iter().any(|manifest| !manifest.lacks.is_empty()),
     }
+}
+
+/// What the manifests say where there are no blocks to check or cut.
+fn nothing_to_cut(chain: &Chain) -> Option<String> {
+    let segments = || chain.segments().iter();
+    // A full reading tells of segments without a manifest; before it, nothing does.
+    let silent = segments().any(|segment| segment.manifest().is_none() && segment.tally().is_none());
+    if silent || chain.bytes() == 0 {
+        return None;
+    }
+    let has_blocks = |manifest: &Manifest| manifest.blocks.is_some() || manifest.complete_height > 0;
+    let of_evnode = segments().any(|one| one.manifest().map_or(one.has_blocks(), has_blocks));
+    let newest = chain.newest().and_then(|newest| newest.blocks.as_ref()?.generation.as_deref());
+    note_of(of_evnode, newest.and_then(Generation::from_name))
 }
 
 fn applied(chain: &Chain, sha256: &[[u8; 32]]) -> Vec<Applied> {

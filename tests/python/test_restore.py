@@ -278,6 +278,27 @@ def test_a_height_that_is_not_there_is_refused_with_those_that_are(chain: list[B
     assert not (tmp_path / "db").exists()
 
 
+@pytest.mark.parametrize("stripped", [[2], [1, 2], [0, 1, 2]], ids=["last", "increments", "all"])
+def test_a_chain_without_manifests_at_its_end_has_all_its_heights(
+    chain: list[Backup], tmp_path: Path, stripped: list[int]
+) -> None:
+    paths = [Path(one) for one in chain]
+    for number in stripped:
+        Path(f"{paths[number]}.json").unlink()
+    assert evbackup.verify(paths).complete_height == 50
+    with evbackup.open(paths) as opened:
+        assert opened.heights == range(1, 51)
+    for engine in ("badger", "rocksdb"):
+        made = evbackup.restore(paths, tmp_path / engine, engine=engine)
+        assert (made.tip_height, made.complete_height) == (50, 50)
+    for height in (30, 31, 41, 49, 50):
+        made = evbackup.restore(paths, tmp_path / f"{height}", at_height=height)
+        assert (made.cut_height, made.tip_height) == (height, height)
+        assert evbackup.align(paths, el_height=height).at_height == height
+    with pytest.raises(evbackup.InvalidArgument, match="expected a height within 1 to 50, found 51"):
+        evbackup.restore(paths, tmp_path / "no", at_height=51)
+
+
 def test_the_queue_stays_goes_or_grows(chain: list[Backup], tmp_path: Path) -> None:
     def queued(path: Path) -> int:
         with evbackup.open(path) as datastore:

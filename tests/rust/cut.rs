@@ -60,6 +60,12 @@ impl Node {
         (self.keys, self.version) = (keys, version);
     }
 
+    /// Makes blocks, and writes them.
+    pub(super) fn grow(&mut self, blocks: u64) {
+        self.sample.extend(blocks, |_, _| {});
+        self.write();
+    }
+
     pub(super) fn backup(&self, path: &Path, since: Since) -> evbackup::backup::Backup {
         block_on(take(&Origin::datastore(self.path.clone()), path, since)).unwrap()
     }

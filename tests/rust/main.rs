@@ -2,6 +2,8 @@
 
 /// Badger directories: what real Badger wrote, read to the entry and checked; damaged everywhere.
 mod badger;
+/// Segments without a manifest, alone and in chains: how far they are whole, and what restores make of them.
+mod bare;
 /// Increments of a datastore that prunes, purges and gives its versions out again, against a model of it.
 mod beside;
 /// Blocks that break a rule, torn heads, other chains: found through `verify` wherever they are kept.

@@ -13,11 +13,11 @@
 use super::Values;
 use crate::base::checksum::crc32c;
 use crate::base::progress::Progress;
+use crate::base::scratch::Scratch;
 use crate::entry::{Entry, OwnedEntry, Source as _};
 use crate::error::{Error, Result};
+use crate::flow::bare;
 use crate::flow::chain::Chain;
-use crate::flow::checks::{self, Level};
-use crate::flow::finding::refuse;
 use crate::flow::segment::{Segment, expect_file, lanes};
 use crate::format::{FileInput, Input as _, Piece, Reader};
 use crate::repo::manifest::{IndexBlock, Kind};
@@ -28,6 +28,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const SPAN: u64 = 32 << 10;
 /// What first keys may take in all segments together.
 const KEYS: usize = 48 << 20;
+/// What sorting may take where nobody has said how the entries lie.
+const SORT_MEMORY: usize = 64 << 20;
 /// What is read at once to hold it against its checksum.
 const BUFFER: usize = 1 << 20;
 
@@ -42,23 +44,26 @@ pub struct Segments {
 impl Segments {
     /// Opens one segment, full or not, or those of a chain in any order. One without a manifest is read through first.
     pub fn open(paths: &[PathBuf], progress: &Progress) -> Result<Self> {
-        let files = match paths {
+        let mut chain = match paths {
             [] => return Err(Error::invalid("expected at least one segment, found none")),
             [path] => {
                 expect_file(path)?;
-                vec![Segment::open(path)?]
+                Chain::alone(Segment::open(path)?)
             }
             paths => {
                 let chain = Chain::open(paths, None)?;
                 chain.refuse()?;
-                chain.into_segments()
+                chain
             }
         };
-        let newest = files.iter().rev().find_map(Segment::manifest);
-        let complete_height = newest.map(|manifest| manifest.complete_height).filter(|height| *height > 0);
-        let first = files.first().and_then(Segment::manifest);
+        chain.lay_out(progress)?;
+        let complete_height = match chain.newest() {
+            Some(manifest) => Some(manifest.complete_height).filter(|height| *height > 0),
+            None => told(&chain, progress)?,
+        };
+        let first = chain.segments().first().and_then(Segment::manifest);
         let part = first.is_none_or(|manifest| manifest.kind != Kind::Full);
-        let files = files.into_iter().map(|segment| File::of(segment, progress)).collect::<Result<_>>()?;
+        let files = chain.segments().iter().map(File::of).collect::<Result<_>>()?;
         Ok(Self { files: Mutex::new(files), complete_height, part })
     }
 
@@ -104,6 +109,14 @@ impl Values for Arc<Segments> {
     }
 }
 
+/// Where no manifest says how high blocks are whole, what the blocks say, if they are torn.
+fn told(chain: &Chain, progress: &Progress) -> Result<Option<u64>> {
+    let scratch = Scratch::system();
+    let told = bare::look(&|| chain.source(&scratch, SORT_MEMORY, progress), progress)?;
+    // What cannot be read of the tip is for who asks for it.
+    Ok(told.tip.filter(|tip| told.torn && told.height > 0 && *tip > 0).map(|_| told.height))
+}
+
 /// One segment.
 struct File {
     path: PathBuf,
@@ -131,10 +144,7 @@ struct Span {
 }
 
 impl File {
-    fn of(mut segment: Segment, progress: &Progress) -> Result<Self> {
-        if segment.layout().is_none() {
-            refuse(&checks::segment(&mut segment, Level::Full, false, progress)?)?;
-        }
+    fn of(segment: &Segment) -> Result<Self> {
         let Some(layout) = segment.layout() else {
             let what = "expected a segment of sorted runs, found one that is not sorted or has too many";
             return Err(Error::unsupported(what)
