@@ -148,8 +148,11 @@ impl Facts {
 
     /// Where the first family of blocks ends, as the chain checker has it; a family of which there is nothing is no end.
     pub fn end(&self) -> Option<u64> {
-        let spans = [self.headers, self.data, self.signatures, self.states, self.index];
-        spans.into_iter().map(|span| span.highest).chain([self.tip]).flatten().min()
+        let spans = [self.headers, self.data, self.signatures, self.index];
+        let ends = spans.into_iter().map(|span| span.highest).chain([self.tip]);
+        // The state that the chain begins with, which pruning leaves, is none of a block.
+        let of_blocks = |height: &u64| *height >= self.initial_height.unwrap_or(0).max(1);
+        ends.chain([self.states.highest.filter(of_blocks)]).flatten().min()
     }
 
     /// The height of the survey.

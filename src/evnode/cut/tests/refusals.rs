@@ -164,6 +164,11 @@ fn the_range_is_what_was_not_pruned_and_is_whole() {
     let torn = facts(&sample, 1);
     assert_eq!((torn.range(Head::Unknown), torn.end()), (Some((9, 27)), Some(27)));
     assert!(torn.passes(27) && !torn.passes(30) && torn.is_of_evnode());
+    // The state before the first block is no end, as the checker has it.
+    for height in 1..=30 {
+        sample.remove(Key::State(height).to_bytes().as_slice());
+    }
+    assert_eq!((sample.value(b"/0/s/0").is_some(), facts(&sample, 1).end()), (true, Some(27)));
     let later = Sample::new(50);
     assert_eq!(facts(&later, 1).range(Head::Exact), None);
     let mut later = Sample::new(50);
