@@ -51,7 +51,8 @@ pub fn look(open: &Open<'_>, progress: &Progress) -> Result<Told> {
 pub fn version_of(open: &Open<'_>, height: u64, progress: &Progress) -> Result<Option<u64>> {
     let all = surveyed(open, u64::MAX, height, progress)?;
     let Some(version) = all.version().filter(|_| all.refuse_generation().is_ok()) else { return Ok(None) };
-    let shown = surveyed(open, version, height, progress)?;
+    // Whoever shows it puts the tip of that moment there; a stream under writes has only a newer one.
+    let shown = surveyed(open, version, height, progress)?.with_tip(height);
     let whole = shown.range(Head::Unknown) == all.range(Head::Complete(height)) && !shown.goes_on();
     Ok(whole.then_some(version))
 }

@@ -116,6 +116,29 @@ fn a_torn_segment_without_a_manifest_is_cut_where_verify_says() {
     clean(&path("history"));
 }
 
+/// The store then shows what no tip of the streams names: the older one is that of the segment before, the newer one may be torn.
+#[test]
+fn a_torn_increment_without_a_manifest_shows_what_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let old = cut::Node::new(folder.path(), Sample::with_blocks(20));
+    old.backup(&path("full.badger"), Since::Version(0));
+    let mut sample = Sample::with_blocks(30);
+    for key in [Key::State(30), Key::State(29), Key::Data(30)] {
+        sample.remove(&key.to_bytes());
+    }
+    cut::Node::new(elsewhere.path(), sample).backup(&path("inc.badger"), Since::Version(20));
+    strip(&path("inc.badger"));
+    let chain = [path("full.badger"), path("inc.badger")];
+    assert_eq!((checked(&chain).complete_height, opened(&chain)), (28, (1, 28)));
+    for options in [into_badger(&chain, &path("plain")), into_rocksdb(&chain, &path("store"))] {
+        let made = run(&options).unwrap();
+        assert_eq!((made.tip_height, made.complete_height), (28, 28), "{:?}", made.notes);
+        clean(&options.dest);
+    }
+}
+
 /// The families are read one after another: the last one may know of a block that the others have missed.
 #[test]
 fn a_block_that_is_only_named_is_torn_too() {

@@ -146,6 +146,12 @@ impl Facts {
         (base <= top).then_some((base, top))
     }
 
+    /// As if the tip were another.
+    #[must_use]
+    pub fn with_tip(self, height: u64) -> Self {
+        Self { tip: Some(height), ..self }
+    }
+
     /// Where the first family of blocks ends, as the chain checker has it; a family of which there is nothing is no end.
     pub fn end(&self) -> Option<u64> {
         let spans = [self.headers, self.data, self.signatures, self.index];
