@@ -189,7 +189,9 @@ impl Plan {
             let all = chain.segments().len();
             wish.shorten(chain);
             if let passed @ 1.. = all - chain.segments().len() {
-                notes.push(format!("the chain is whole at that height without its last {passed} segments"));
+                let last =
+                    if passed == 1 { "last segment".to_owned() } else { format!("last {passed} segments") };
+                notes.push(format!("the chain is whole at that height without its {last}"));
             }
             notes.extend(chain.findings().iter().map(|finding| finding.message.clone()));
             let torn = chain.torn_note(match engine {
