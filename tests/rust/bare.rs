@@ -116,6 +116,38 @@ fn a_torn_segment_without_a_manifest_is_cut_where_verify_says() {
     clean(&path("history"));
 }
 
+/// Whatever each family has missed of the last blocks.
+#[test]
+fn however_a_stream_is_torn_all_name_one_height() {
+    for number in (0..3_u64.pow(6)).step_by(23) {
+        let lost = |family: u32| number / 3_u64.pow(family) % 3;
+        let mut sample = Sample::with_blocks(30);
+        for height in 29..=30 {
+            let misses = |family| height > 30 - lost(family);
+            if misses(0) {
+                sample.unindex(height);
+            }
+            let keys = [Key::Header(height), Key::Data(height), Key::Signature(height), Key::State(height)];
+            for (_, key) in (1..).zip(keys).filter(|(family, _)| misses(*family)) {
+                sample.remove(&key.to_bytes());
+            }
+        }
+        sample.put(TIP.to_vec(), (30 - lost(5)).to_le_bytes().to_vec());
+        let whole = 30 - (0..6).map(lost).max().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [bare(folder.path(), sample)];
+        let report = checked(&paths);
+        assert!(report.ok, "{number}: {:?}", report.findings);
+        assert_eq!((report.complete_height, opened(&paths)), (whole, (1, whole)), "{number}");
+        let (plain, store) = (folder.path().join("plain"), folder.path().join("store"));
+        for options in [into_badger(&paths, &plain), into_rocksdb(&paths, &store)] {
+            let made = run(&options).unwrap();
+            assert_eq!((made.tip_height, made.complete_height), (whole, whole), "{number}: {:?}", made.notes);
+            clean(&options.dest);
+        }
+    }
+}
+
 /// The store then shows what no tip of the streams names: the older one is that of the segment before, the newer one may be torn.
 #[test]
 fn a_torn_increment_without_a_manifest_shows_what_is_whole() {
