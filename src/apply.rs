@@ -9,6 +9,7 @@ use crate::flow::checks::Level;
 use crate::flow::finding::refuse;
 use crate::flow::hasher::hex;
 use crate::flow::index::Deleted;
+use crate::flow::segment::Segment;
 use crate::flow::{target, work};
 use crate::repo::manifest::Deletes;
 use crate::store::{Applied as Source, Increment, LoadOptions, NewAbout, Store, Written};
@@ -100,7 +101,7 @@ fn apply(options: &Options, progress: &Progress) -> Result<Applied> {
     refuse(&chain.check(Level::Full, true, progress)?)?;
     let mut notes: Vec<_> = chain.findings().iter().map(|finding| finding.message.clone()).collect();
     notes.extend(chain.torn_note("they are kept and show once an increment completes them"));
-    if chain.ends_unsaid() {
+    if chain.ends_unsaid() && chain.segments().iter().any(Segment::has_blocks) {
         notes.push(
             "no manifest says how far the last segment is whole: all of it shows, of blocks that may be torn, too"
                 .to_owned(),

@@ -3,6 +3,7 @@
 use super::cut::{self, clean, run};
 use super::proof::{block_on, digest_of_directory, digest_of_store, into_badger, into_rocksdb, unlocked};
 use evbackup::align;
+use evbackup::apply;
 use evbackup::backup::Since;
 use evbackup::base::progress::Progress;
 use evbackup::evnode::key::{Key, Mark, TIP};
@@ -256,16 +257,44 @@ fn what_cannot_be_cut_is_restored_as_it_is_with_a_note() {
     assert_eq!(digest_of_directory(&path("plain"), 0, false), digest_of_store(&path("node"), 0, false));
 }
 
-fn foreign(folder: &Path, keys: &[&str]) -> PathBuf {
+fn foreign(folder: &Path, keys: &[&str], version: u64) -> PathBuf {
     let path = folder.join("foreign");
     let mut loader = Loader::create(&path, LoadOptions::default()).unwrap();
     for key in keys {
         let entry =
-            evbackup::entry::Entry { key: key.as_bytes(), version: 1, value: b"x", ..Default::default() };
+            evbackup::entry::Entry { key: key.as_bytes(), version, value: b"x", ..Default::default() };
         evbackup::entry::Sink::put(&mut loader, entry).unwrap();
     }
-    loader.finish_with(NewAbout { pinned_version: 1, ..NewAbout::default() }).unwrap();
+    loader.finish_with(NewAbout { pinned_version: version, ..NewAbout::default() }).unwrap();
     path
+}
+
+/// An increment that nobody speaks for shows in a store as it is, which is said where there are blocks that may be torn.
+#[test]
+fn an_increment_without_a_manifest_is_applied_with_a_note_if_it_has_blocks() {
+    for of_evnode in [true, false] {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = |name: &str| old.path().join(name);
+        if of_evnode {
+            cut::Node::new(old.path(), Sample::with_blocks(20))
+                .backup(&path("full.badger"), Since::Version(0));
+            let grown = cut::Node::new(new.path(), Sample::with_blocks(30));
+            grown.backup(&path("inc.badger"), Since::Version(20));
+        } else {
+            let of = |folder: &Path, version| {
+                evbackup::backup::Origin::datastore(foreign(folder, &["bar", "foo"], version))
+            };
+            let take = super::proof::take;
+            block_on(take(&of(old.path(), 1), &path("full.badger"), Since::Version(0))).unwrap();
+            block_on(take(&of(new.path(), 2), &path("inc.badger"), Since::Version(1))).unwrap();
+        }
+        strip(&path("inc.badger"));
+        run(&into_rocksdb(&[path("full.badger")], &path("store"))).unwrap();
+        let options = apply::Options { paths: vec![path("inc.badger")], store: path("store") };
+        let made = block_on(apply::run(options, Progress::new())).unwrap();
+        let says = made.notes.iter().any(|note| note.contains("no manifest says how far"));
+        assert!(made.entries > 0 && says == of_evnode, "{:?}", made.notes);
+    }
 }
 
 #[test]
@@ -276,7 +305,7 @@ fn a_database_without_a_chain_is_restored_with_one_note() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let source = evbackup::backup::Origin::datastore(foreign(folder.path(), keys));
+        let source = evbackup::backup::Origin::datastore(foreign(folder.path(), keys, 1));
         let taken = block_on(super::proof::take(&source, &path("full.badger"), Since::Version(0))).unwrap();
         let count = taken.notes.iter().filter(|note| note.contains(words)).count();
         assert_eq!(count, 1, "{:?}", taken.notes);
