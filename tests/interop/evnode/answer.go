@@ -88,8 +88,8 @@ func (w *wired) answer(ctx context.Context) {
 		_ = out.Encode(said)
 	}
 	say(0, map[string]any{
-		"ready": true, "began": w.began, "replayed": w.exec.replayed(w.began), "rpc": w.rpc, "p2p": w.p2p,
-		"backups": w.backups,
+		"ready": true, "began": w.began, "pending": w.pending, "replayed": w.exec.replayed(w.began),
+		"rpc": w.rpc, "p2p": w.p2p, "backups": w.backups,
 	})
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {

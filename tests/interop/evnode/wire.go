@@ -23,6 +23,7 @@ import (
 	"github.com/evstack/ev-node/pkg/signer/file"
 	"github.com/evstack/ev-node/pkg/store"
 	"github.com/evstack/ev-node/test/testda"
+	"github.com/evstack/ev-node/types"
 	ds "github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/rs/zerolog"
@@ -44,6 +45,7 @@ type wired struct {
 	p2p     string
 	backups string // where the Backup RPC is; none
 	began   uint64 // the height that it found
+	pending uint64 // the height of the block that was last in production; 0: none
 	closers []func()
 }
 
@@ -193,6 +195,23 @@ func (w *wired) sequencer(
 	}
 }
 
+// The height of the block that was last in production, which ev-node makes as it was if it is the next one
+// (block/internal/executing keeps the name to itself).
+func pendingHeight(ctx context.Context, kept store.Store) (uint64, error) {
+	value, err := kept.GetMetadata(ctx, "pending_header")
+	if errors.Is(err, ds.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	header := new(types.SignedHeader)
+	if err := header.UnmarshalBinary(value); err != nil {
+		return 0, fmt.Errorf("the pending header: %w", err)
+	}
+	return header.Height(), nil
+}
+
 // Puts a node together as ev-node's own apps do.
 func wire(ctx context.Context, f flags, logger zerolog.Logger) (made *wired, err error) {
 	me, err := identify(f.home, f.follower || f.based)
@@ -214,7 +233,11 @@ func wire(ctx context.Context, f flags, logger zerolog.Logger) (made *wired, err
 			err = errors.Join(err, database.Close())
 		}
 	}()
-	if w.began, err = store.New(store.NewEvNodeKVStore(database)).Height(ctx); err != nil {
+	kept := store.New(store.NewEvNodeKVStore(database))
+	if w.began, err = kept.Height(ctx); err != nil {
+		return nil, err
+	}
+	if w.pending, err = pendingHeight(ctx, kept); err != nil {
 		return nil, err
 	}
 	if err = w.execution(ctx, f); err != nil {
