@@ -5,6 +5,7 @@
 //! | question | POST of `application/proto` or `application/json`: the message     | a frame: 0, its length (u32 be), the message |
 //! | answer   | 200 and the message                                                | a frame, `grpc-status: 0` in the trailers   |
 //! | refusal  | a status of HTTP and `{"code": …, "message": …}`                   | `grpc-status`, `grpc-message`               |
+//! | nowhere  | 404, as a node's router says                                       | `grpc-status: 12`                           |
 //! | deadline | `connect-timeout-ms`                                               | `grpc-timeout`                              |
 //!
 //! JSON is protobuf's mapping: 64-bit numbers and bytes (base64) are texts. Connect's streams, and compressed questions, are refused in
@@ -71,6 +72,8 @@ where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<StdError>,
 {
+    let path = request.uri().path();
+    let Some(method) = method(path) else { return nowhere(path) };
     if request.method() != Method::POST {
         let mut reply = Response::new(Body::empty());
         *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -78,13 +81,20 @@ where
         return reply;
     }
     let outcome = match deadline(request.headers()) {
-        Ok(None) => unary(grpc, request, form).await,
-        Ok(Some(limit)) => tokio::time::timeout(limit, unary(grpc, request, form))
+        Ok(None) => unary(grpc, &method, request, form).await,
+        Ok(Some(limit)) => tokio::time::timeout(limit, unary(grpc, &method, request, form))
             .await
             .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer within the time given"))),
         Err(status) => Err(status),
     };
     outcome.unwrap_or_else(|status| refusal(&status))
+}
+
+/// The answer where no procedure is.
+pub(crate) fn nowhere(path: &str) -> Response<Body> {
+    let mut reply = refusal(&Status::unimplemented(format!("no procedure {path}")));
+    *reply.status_mut() = StatusCode::NOT_FOUND;
+    reply
 }
 
 /// What a status is in Connect.
@@ -103,14 +113,17 @@ pub(crate) fn refusal(status: &Status) -> Response<Body> {
     reply
 }
 
-async fn unary<S, B>(mut grpc: S, request: Request<Body>, form: Form) -> Result<Response<Body>, Status>
+async fn unary<S, B>(
+    mut grpc: S,
+    method: &MethodDescriptor,
+    request: Request<Body>,
+    form: Form,
+) -> Result<Response<Body>, Status>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody<Data = Bytes>,
     B::Error: Into<StdError>,
 {
-    let method = method(request.uri().path())
-        .ok_or_else(|| Status::unimplemented(format!("no procedure {}", request.uri().path())))?;
     if method.is_server_streaming() || method.is_client_streaming() {
         return Err(Status::unimplemented(format!(
             "{} is a stream: ask for it over gRPC",

@@ -6,6 +6,8 @@
 //! | `application/grpc-web…`                 | through tonic-web                        |
 //! | `application/proto`, `application/json` | through [`connect`]                      |
 //!
+//! What no service has goes to [`nowhere`].
+//!
 //! The proposal's client is Go's default one, which speaks HTTP/1.1 to `http://` addresses. The status of a gRPC reply then is in the
 //! trailers of a chunked body, and those are only sent if a `Trailer` header has named them.
 //!
@@ -22,19 +24,34 @@ use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, TRAILER};
-use tonic::codegen::http::{Request, Response, Version};
+use tonic::codegen::http::{HeaderMap, Request, Response, Version};
 use tonic::codegen::{Body as HttpBody, Service, StdError};
 use tonic::server::NamedService;
-use tonic::service::{LayerExt as _, Layered};
+use tonic::service::{AxumBody, LayerExt as _, Layered};
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 
 /// Headers that browsers send by themselves and that pages cannot leave out.
 const BROWSER: [HeaderName; 2] = [ORIGIN, HeaderName::from_static("sec-fetch-site")];
 
-/// What the content types of gRPC-Web begin with.
+/// What the content types of gRPC begin with, and those of gRPC-Web.
+const GRPC: &[u8] = b"application/grpc";
 const WEB: &[u8] = b"application/grpc-web";
+
+fn speaks(headers: &HeaderMap, protocol: &[u8]) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(protocol))
+}
+
+/// The answer of a port to whatever none of its services is asked for.
+pub(crate) async fn nowhere(request: Request<AxumBody>) -> Response<Body> {
+    let path = request.uri().path();
+    if speaks(request.headers(), GRPC) {
+        return Status::unimplemented(format!("no procedure {path}")).into_http();
+    }
+    connect::nowhere(path)
+}
 
 /// A gRPC service behind it.
 #[derive(Clone, Debug)]
@@ -80,7 +97,7 @@ where
             let grpc = self.grpc.clone();
             return Box::pin(async move { Ok(place::keep(connect::answer(grpc, request, form).await)) });
         }
-        if headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(WEB)) {
+        if speaks(headers, WEB) {
             let reply = self.web.call(request);
             return Box::pin(async move { reply.await.map(place::keep) });
         }

@@ -9,7 +9,7 @@
 //! address that other machines reach needs both TLS and one of the two, or the word `insecure`.
 
 use super::address::Address;
-use super::front::Front;
+use super::front::{self, Front};
 use super::outlet::Handler;
 use super::rate::Bucket;
 use super::service::Service;
@@ -28,8 +28,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
-use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
+use tonic::service::{Interceptor, Routes};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Status};
 
@@ -209,14 +209,18 @@ pub async fn listen(options: Listen, handler: Arc<dyn Handler>) -> Result<Server
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let unfit = |error| Error::unsupported(format!("cannot describe the services: {error}"));
-    let router = builder
-        .add_service(Front::new(InterceptedService::new(service, gate.clone())))
-        .add_service(health)
-        .add_service(InterceptedService::new(reflection().build_v1().map_err(unfit)?, gate.clone()))
-        .add_service(InterceptedService::new(reflection().build_v1alpha().map_err(unfit)?, gate));
+    let newer = reflection().build_v1().map_err(unfit)?;
+    let older = reflection().build_v1alpha().map_err(unfit)?;
+    let mut routes = Routes::new(Front::new(InterceptedService::new(service, gate.clone())))
+        .add_service(Front::new(health))
+        .add_service(Front::new(InterceptedService::new(newer, gate.clone())))
+        .add_service(Front::new(InterceptedService::new(older, gate)));
+    let known = std::mem::take(routes.axum_router_mut());
+    *routes.axum_router_mut() = known.fallback(front::nowhere);
+    let served = builder.add_routes(routes);
 
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
+    let serving = tokio::spawn(served.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     tracing::info!(address = %bound, "serving backups");
     Ok(Server { address: bound, place, stop, end, handlers, serving: Some(serving), grace: options.grace })
 }

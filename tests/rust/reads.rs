@@ -152,11 +152,12 @@ async fn post(address: SocketAddr, method: &str, headers: &str, body: &[u8]) -> 
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
 }
 
-/// One POST over HTTP/1.1: the head and the body of the reply.
+/// One POST over HTTP/1.1 to a method of the service, or to a path: the head and the body of the reply.
 async fn exchange(address: SocketAddr, method: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let path = if method.starts_with('/') { method.to_owned() } else { format!("{PATH}/{method}") };
     let head = format!(
-        "POST {PATH}/{method} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
@@ -207,7 +208,9 @@ fn connect_is_answered_in_json_and_in_protobuf() {
             ("GetBlock", &b"{}"[..], 400, "invalid_argument"),
             ("GetBlock", b"{", 400, "invalid_argument"),
             ("GetMetadata", br#"{"key":"none"}"#, 404, "not_found"),
-            ("GetNothing", b"{}", 501, "unimplemented"),
+            ("GetNothing", b"{}", 404, "unimplemented"),
+            ("/evnode.v1.ConfigService/GetNamespace", b"{}", 404, "unimplemented"),
+            ("/grpc.health.v1.Health/Check", b"{}", 404, "unimplemented"),
             ("Backup", b"{}", 501, "unimplemented"),
         ] {
             let (status, body) = post(address, method, json, body).await;
