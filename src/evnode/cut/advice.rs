@@ -101,6 +101,13 @@ pub(super) fn next_steps(cut: &Cut) -> Vec<String> {
                 "catch up: without Raft, set node.catchup_timeout so that it first takes over what DA and peers have".to_owned(),
             );
         }
+        if cut.facts.checkpoints || cut.changes.any(|why| matches!(why, Why::NoCheckpoint(_))) {
+            steps.push(
+                "forced inclusion: a block time shorter than the DA layer's until it makes blocks; it first reads what DA has had since, one DA block in \
+                 a block time, and with a longer one it makes none for ever (seen with v1.2.2)"
+                    .to_owned(),
+            );
+        }
     }
     steps
 }

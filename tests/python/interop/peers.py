@@ -25,6 +25,8 @@ EVNODE = SOURCES / "evnode"
 # Expiry is judged here: between the years 2001 and 2096 that `fill --ttl` uses.
 NOW = 1_700_000_000
 PATIENCE_S = 60.0
+# Of the log of one that says nothing.
+LAST_LINES = 20
 # Some 500 packages of ev-node, where nothing is in Go's cache.
 BUILD_S = 900.0
 
@@ -151,6 +153,7 @@ class Peer:
 
     def __init__(self, command: list[str], log: Path | None = None, ready_s: float = PATIENCE_S) -> None:
         """`log`: where what it says on standard error goes; None: where ours goes. `ready_s`: how long it may take to be ready."""
+        self._log = log
         with contextlib.ExitStack() as stack:
             errors = stack.enter_context(log.open("a")) if log else None
             self._process = subprocess.Popen(
@@ -175,7 +178,9 @@ class Peer:
         try:
             line = self._answers.get(timeout=patience_s)
         except queue.Empty:
-            raise TimeoutError(f"nothing was said within {patience_s:.0f} s") from None
+            said = self._log.read_text(errors="replace").splitlines() if self._log else []
+            last = "".join(f"\n{line}" for line in said[-LAST_LINES:])
+            raise TimeoutError(f"nothing was said within {patience_s:.0f} s{last}") from None
         assert line, f"the process has ended with {self._process.wait(PATIENCE_S)}"
         return json.loads(line)
 

@@ -76,9 +76,9 @@ class EvNode:
     def _command(self, home: Path, *flags: object) -> list[str]:
         return [str(self.program), "--home", str(home), *map(str, flags)]
 
-    def aggregator(self, home: Path, *flags: object, log: Path | None = None) -> RealNode:
+    def aggregator(self, home: Path, *flags: object, log: Path | None = None, ready_s: float = PATIENCE_S) -> RealNode:
         """A node that has made its first new block; use it in `with`."""
-        return RealNode(self._command(home, *flags), log)
+        return RealNode(self._command(home, *flags), log, ready_s)
 
     def follower(self, home: Path, *flags: object, log: Path | None = None, ready_s: float = PATIENCE_S) -> RealNode:
         """A full node that has taken over its first new block; use it in `with`."""

@@ -118,7 +118,8 @@ def test_nodes_start_on_cuts_at_heights_spread_over_a_chain(evnode: EvNode, tmp_
         with evnode.aggregator(home, "--block-time", "2ms", *pruned, log=log) as node:
             node.reaches(BLOCKS)
             assert node.finish() == 0
-        with evnode.aggregator(home, "--block-time", "200ms", *common, log=log) as node:
+        # With slower blocks than the DA layer's it might never make one: see test_an_aggregator_slower_than_its_da_layer_…
+        with evnode.aggregator(home, "--block-time", "50ms", *common, log=log) as node:
             base = node.report().get("pruned", 0) + 1
             assert base > 1
             el = evbackup.backup(execution(home), out / "el.badger")
