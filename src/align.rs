@@ -83,7 +83,7 @@ fn align(options: &Options, progress: &Progress) -> Result<Alignment> {
         [path] if path.is_dir() => (of_datastore(path, options, progress)?, vec![path.clone()]),
         paths => of_chain(paths, options, progress)?,
     };
-    let compared = compare(&facts, options)?;
+    let compared = compare(&facts, options).map_err(|error| at_newest(error, &segments))?;
     let mut notes = Vec::new();
     if compared.is_empty() {
         notes.push(
@@ -118,8 +118,9 @@ fn of_chain(paths: &[PathBuf], options: &Options, progress: &Progress) -> Result
     let complete = chain.complete_version().unwrap_or(u64::MAX);
     let mut source = chain.source(&Scratch::system(), MEMORY, progress)?;
     let found = survey(&mut *source, complete, options.el_height, || new_survey(options), progress)?;
-    refuse(&found.facts, head, &prefixes)?;
-    Ok((found.facts, chain.segments().iter().map(|segment| segment.path().to_owned()).collect()))
+    let segments: Vec<_> = chain.segments().iter().map(|segment| segment.path().to_owned()).collect();
+    refuse(&found.facts, head, &prefixes).map_err(|error| at_newest(error, &segments))?;
+    Ok((found.facts, segments))
 }
 
 /// Of a datastore only a few keys are read; nothing is copied.
@@ -150,8 +151,16 @@ fn of_datastore(path: &Path, options: &Options, progress: &Progress) -> Result<F
         }
     }
     let facts = survey.finish();
-    refuse(&facts, Head::Exact, &[])?;
+    refuse(&facts, Head::Exact, &[]).map_err(|error| error.at_path(path))?;
     Ok(facts)
+}
+
+/// What a chain says is said of its newest segment, which is named for the whole.
+fn at_newest(error: Error, segments: &[PathBuf]) -> Error {
+    match segments.last() {
+        Some(path) => error.at_path(path),
+        None => error,
+    }
 }
 
 /// Where the block is not there, the two copies do not belong together yet, or no more.

@@ -131,6 +131,52 @@ fn newest(height: &mut Option<(u64, u64)>, entry: &Entry<'_>) {
     }
 }
 
+/// A [`Source`] that is looked at while it passes.
+pub struct Looking<S> {
+    source: S,
+    look: Look,
+    any: bool,
+}
+
+impl<S: Source> Looking<S> {
+    /// Looks at what comes out of `source`, closely at the block `at`.
+    pub fn new(source: S, at: u64) -> Self {
+        Self { source, look: Look::new(at), any: false }
+    }
+
+    /// What chain has passed; the outer `None`: nothing has.
+    pub fn finish(self) -> Option<Option<ChainInfo>> {
+        self.any.then(|| self.look.finish(None, false))
+    }
+
+    /// Lets everything pass.
+    pub fn to_end(mut self, progress: &Progress) -> Result<Option<Option<ChainInfo>>> {
+        let mut passed = 0_u64;
+        while self.advance()? {
+            passed += 1;
+            if passed.is_multiple_of(1024) {
+                progress.check()?;
+            }
+        }
+        Ok(self.finish())
+    }
+}
+
+impl<S: Source> Source for Looking<S> {
+    fn advance(&mut self) -> Result<bool> {
+        let more = self.source.advance()?;
+        if more {
+            self.any = true;
+            self.look.see(&self.source.entry());
+        }
+        Ok(more)
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        self.source.entry()
+    }
+}
+
 /// What chain is in a datastore, from its tip and its marks; nothing of a running node's directory is copied. `count`: reads everything,
 /// and counts the keys, where that needs no copy either (`whole`).
 pub fn of_datastore(

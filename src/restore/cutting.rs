@@ -128,15 +128,16 @@ impl Wish {
         &self,
         source: &mut dyn Source,
         head: Ends,
-        bytes: u64,
+        facts: &Facts,
         progress: &Progress,
     ) -> Result<Vec<String>> {
         let Some(known) = &self.known else { return Ok(Vec::new()) };
-        progress.begin(Phase::Verifying, bytes);
+        progress.begin(Phase::Verifying, facts.bytes);
         let mut report = chain_check::feed(source, Known { head, ..known.clone() }, progress)?;
         if !report.has_chain() {
-            return Err(Error::mismatch("expected the blocks of a chain, found none")
-                .with_hint("leave trusted and genesis out to restore it all the same"));
+            let error = Error::mismatch("expected the blocks of a chain, found none")
+                .with_hint("leave trusted and genesis out to restore it all the same");
+            return Err(facts.place(error));
         }
         // A trusted hash says which all blocks below it are, a genesis which the first one is.
         let up_to = known.trusted.map(|(height, _)| height).or(report.base).unwrap_or_default();
@@ -164,7 +165,7 @@ impl Wish {
             _ => false,
         });
         report.counts.clear();
-        refuse(&chain_check::findings(&report))?;
+        refuse(&chain_check::findings(&report)).map_err(|error| facts.place(error))?;
         Ok(notes)
     }
 
@@ -248,8 +249,9 @@ pub(super) fn prepare(
     };
     progress.set_height(height);
     let Surveyed { facts: found, version, torn } = look(height)?;
-    found.refuse_generation()?;
-    refuse_range(&found, stock.head, stock.prefixes)?;
+    let here = |error| facts.place(error);
+    found.refuse_generation().map_err(here)?;
+    refuse_range(&found, stock.head, stock.prefixes).map_err(here)?;
     let cut = found.cut(CutOptions {
         role: wish.role,
         drop_queue: options.drop_queue,
@@ -260,7 +262,8 @@ pub(super) fn prepare(
         torn: torn || stock.torn,
         lacks_checkpoint: stock.lacks,
         da_start_height: wish.da_start_height(),
-    })?;
+    });
+    let cut = cut.map_err(here)?;
     facts.tip_height = height;
     facts.complete_height = height;
     // Every entry is one that was chosen, whatever its version.

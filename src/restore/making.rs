@@ -14,7 +14,8 @@ use crate::evnode::cut::Head;
 use crate::evnode::generation::Generation;
 use crate::flow::bare::{self, Open, Told};
 use crate::flow::chain::Chain;
-use crate::flow::chain_summary::note_of;
+use crate::flow::chain_look::{self, Looking};
+use crate::flow::chain_summary::{ChainInfo, note_of};
 use crate::flow::checks::Level;
 use crate::flow::cut::CutSource;
 use crate::flow::datastore::Engine;
@@ -206,8 +207,17 @@ impl Work<'_> {
         begin: impl FnOnce() -> Result<PartDir>,
     ) -> Result<Made> {
         let (options, progress) = (self.options, self.progress);
-        if options.dry_run && !self.wish.asked && !self.wish.knows() {
-            return Ok(Made::default());
+        if options.dry_run && !self.wish.asked {
+            // Only where the tip and the marks do not say it, everything has to be read for it.
+            let chain = chain_look::of_datastore(&*kept.datastore, false, progress)?;
+            if chain.is_none_or(|chain| chain.generation.is_none()) {
+                let snapshot = kept.datastore.snapshot_for(&Need::everything(), progress)?;
+                let chain = Looking::new(snapshot.source(0)?, self.facts.tip_height).to_end(progress)?;
+                self.notes.extend(chain.and_then(note_of_datastore));
+            }
+            if !self.wish.knows() {
+                return Ok(Made::default());
+            }
         }
         let snapshot = kept.datastore.snapshot_for(&Need::everything(), progress)?;
         self.facts.complete_version = snapshot.pinned_version();
@@ -241,7 +251,8 @@ impl Work<'_> {
         progress.begin(Phase::Writing, self.facts.bytes);
         // What is history only: a directory is written without it, unless it is asked for.
         let whole = options.history || options.engine()? == Engine::RocksDb;
-        let mut source = if whole { snapshot.everything()? } else { snapshot.source(0)? };
+        let source = if whole { snapshot.everything()? } else { snapshot.source(0)? };
+        let mut source = Looking::new(source, self.facts.tip_height);
         let copied = || {
             let of_directory = || {
                 let (source, complete_version) = (kept.datastore.id().to_vec(), snapshot.pinned_version());
@@ -251,7 +262,8 @@ impl Work<'_> {
             Ok(kept.about.as_ref().map_or_else(of_directory, |about| about.applied.clone()))
         };
         let part = begin()?;
-        let built = build(part.path(), &mut *source, self.facts, copied, options, progress)?;
+        let built = build(part.path(), &mut source, self.facts, copied, options, progress)?;
+        self.notes.extend(source.finish().and_then(note_of_datastore));
         Ok(Made { place: Some((part, built)), cut: None })
     }
 
@@ -262,7 +274,7 @@ impl Work<'_> {
             Err(error) if !self.wish.asked && UNCUTTABLE.contains(&error.kind()) => {
                 let shown =
                     if stock.complete < u64::MAX { "only what is complete is shown, and " } else { "" };
-                self.notes.push(format!("{shown}nothing is cut: {error}"));
+                self.notes.push(format!("{shown}nothing is cut: {}", error.what()));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -279,7 +291,7 @@ impl Work<'_> {
         let torn = stock.complete < u64::MAX && height > 0;
         let head = if torn { Ends::Announced(height) } else { Ends::Exact };
         let mut view = View::new((stock.open)()?, stock.complete, height);
-        let notes = self.wish.prove(&mut view, head, self.facts.bytes, self.progress)?;
+        let notes = self.wish.prove(&mut view, head, self.facts, self.progress)?;
         self.notes.extend(notes);
         Ok(())
     }
@@ -290,7 +302,7 @@ impl Work<'_> {
             return Ok(());
         }
         let mut source = ready.clone().source(stock, scratch, self.progress)?;
-        let notes = self.wish.prove(&mut source, Ends::Exact, self.facts.bytes, self.progress)?;
+        let notes = self.wish.prove(&mut source, Ends::Exact, self.facts, self.progress)?;
         self.notes.extend(notes);
         Ok(())
     }
@@ -366,6 +378,11 @@ fn nothing_to_cut(chain: &Chain) -> Option<String> {
     let of_evnode = segments().any(|one| one.manifest().map_or(one.has_blocks(), has_blocks));
     let newest = chain.newest().and_then(|newest| newest.blocks.as_ref()?.generation.as_deref());
     note_of(of_evnode, newest.and_then(Generation::from_name))
+}
+
+/// The same of a datastore that is not empty.
+fn note_of_datastore(chain: Option<ChainInfo>) -> Option<String> {
+    note_of(chain.is_some(), chain.and_then(|chain| Generation::from_name(chain.generation?)))
 }
 
 fn applied(chain: &Chain, sha256: &[[u8; 32]]) -> Vec<Applied> {

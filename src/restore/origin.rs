@@ -90,6 +90,14 @@ impl Facts {
             complete_height: newest.map_or(0, |manifest| manifest.complete_height),
         }
     }
+
+    /// Says of what is wrong with the blocks which backup they are of: of a chain its newest segment, which is named for the whole.
+    pub(super) fn place(&self, error: Error) -> Error {
+        match self.paths.last() {
+            Some(path) => error.at_path(path),
+            None => error,
+        }
+    }
 }
 
 impl Kept {

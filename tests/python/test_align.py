@@ -43,13 +43,21 @@ def test_the_height_alone_proves_nothing(layer: Alignment) -> None:
 
 
 def test_another_block_is_a_mismatch(chain: list[Backup], layer: Alignment, tmp_path: Path) -> None:
-    for source in (chain, tmp_path / "growing"):
-        with pytest.raises(evbackup.MismatchError, match="Unix second"):
+    growing = tmp_path / "growing"
+    sources: list[tuple[Any, Path | None, Path | None]] = [
+        (chain, chain[1].path, chain[-1].path),
+        (growing, growing, growing),
+    ]
+    for source, place, newest in sources:
+        with pytest.raises(evbackup.MismatchError, match="Unix second") as raised:
             evbackup.align(source, el_height=35, el_timestamp=layer.timestamp - 1)
-        with pytest.raises(evbackup.MismatchError, match="expected state root 00"):
+        assert raised.value.path == place
+        with pytest.raises(evbackup.MismatchError, match="expected state root 00") as raised:
             evbackup.align(source, el_height=35, el_state_root="00" * 32)
+        assert raised.value.path == place
         with pytest.raises(evbackup.MismatchError, match="within 1 to 50, found 51") as raised:
             evbackup.align(source, el_height=51)
+        assert raised.value.path == newest
         assert raised.value.hint is not None
     with pytest.raises(evbackup.MismatchError) as raised:
         evbackup.align(chain, el_height=34, el_timestamp=layer.timestamp)

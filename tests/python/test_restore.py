@@ -9,7 +9,7 @@ import pickle
 import pwd
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -268,13 +268,27 @@ def test_the_tip_is_the_source_byte_for_byte(chain: list[Backup], tmp_path: Path
 
 
 def test_a_height_that_is_not_there_is_refused_with_those_that_are(chain: list[Backup], tmp_path: Path) -> None:
-    for source in (chain, tmp_path / "growing"):
-        with pytest.raises(evbackup.InvalidArgument, match="expected a height within 1 to 50, found 51"):
+    growing = tmp_path / "growing"
+    sources: list[tuple[Any, Path | None]] = [(chain, chain[-1].path), (growing, growing)]
+    for source, place in sources:
+        with pytest.raises(evbackup.InvalidArgument, match="expected a height within 1 to 50, found 51") as caught:
             evbackup.restore(source, tmp_path / "db", at_height=51)
+        assert caught.value.path == place
     with pytest.raises(evbackup.InvalidArgument, match="role"):
         evbackup.restore(chain, tmp_path / "db", at_height=40, role="king")  # type: ignore[arg-type]
     with pytest.raises(evbackup.InvalidArgument, match="history"):
         evbackup.restore(chain, tmp_path / "db", at_height=40, history=True)
+    assert not (tmp_path / "db").exists()
+
+
+def test_another_chain_than_the_trusted_one_is_refused_with_its_place(chain: list[Backup], tmp_path: Path) -> None:
+    growing = tmp_path / "growing"
+    sources: list[tuple[Any, Path | None]] = [(chain, chain[-1].path), (growing, growing)]
+    for source, place in sources:
+        for more in ({}, {"dry_run": True}, {"at_height": 45, "role": "follower"}):
+            with pytest.raises(evbackup.MismatchError, match="expected hash abab") as caught:
+                evbackup.restore(source, tmp_path / "db", trusted=(7, "ab" * 32), **more)
+            assert caught.value.path == place
     assert not (tmp_path / "db").exists()
 
 

@@ -269,6 +269,17 @@ fn foreign(folder: &Path, keys: &[&str], version: u64) -> PathBuf {
     path
 }
 
+#[test]
+fn of_an_empty_store_there_is_nothing_to_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [foreign(folder.path(), &[], 0)];
+    for dry_run in [true, false] {
+        let options = restore::Options { dry_run, ..into_badger(&paths, &folder.path().join("db")) };
+        let made = run(&options).unwrap();
+        assert!(!has_note(&made, "no chain"), "{:?}", made.notes);
+    }
+}
+
 /// An increment that nobody speaks for shows in a store as it is, which is said where there are blocks that may be torn.
 #[test]
 fn an_increment_without_a_manifest_is_applied_with_a_note_if_it_has_blocks() {
@@ -326,6 +337,17 @@ fn a_database_without_a_chain_is_restored_with_one_note() {
             }
             if name == "claimed" {
                 strip(&paths[0]);
+            }
+        }
+        // And so is what was restored from it.
+        for name in ["claimed-badger", "claimed-rocksdb"] {
+            let paths = [path(name)];
+            let plan = restore::Options { dry_run: true, ..into_badger(&paths, &path("plan")) };
+            for options in [plan, into_badger(&paths, &path("again")), into_rocksdb(&paths, &path("stored"))]
+            {
+                let made = run(&restore::Options { overwrite: true, ..options }).unwrap();
+                let count = made.notes.iter().filter(|note| note.contains(words)).count();
+                assert_eq!((count, made.cut_height), (1, None), "{name}: {:?}", made.notes);
             }
         }
     }
