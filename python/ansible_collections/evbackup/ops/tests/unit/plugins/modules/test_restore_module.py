@@ -56,6 +56,15 @@ def test_a_folder_stands_for_its_newest_chain(run, folder, store, tmp_path):
     assert evbackup.digest(tmp_path / "copy") == evbackup.digest(store)
 
 
+def test_options_that_do_not_fit_are_refused_the_second_time_as_well(run, segments, tmp_path):
+    dest = tmp_path / "copy"
+    failed = run(restore, **arguments(segments, dest, was_based=True))
+    assert failed["code"] == "invalid-argument"
+    run(restore, **arguments(segments, dest))
+    for check in (True, False):
+        assert run(restore, check=check, **arguments(segments, dest, was_based=True))["code"] == failed["code"]
+
+
 def test_other_data_is_replaced_only_when_asked(run, segments, store, tmp_path):
     dest = tmp_path / "copy"
     run(restore, **arguments(segments[:1], dest))
