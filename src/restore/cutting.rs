@@ -15,7 +15,7 @@ use crate::flow::chain_check::{self, genesis, hash};
 use crate::flow::cut::{CutSource, Surveyed, refuse_range, shorten, survey};
 use crate::flow::datastore::Engine;
 use crate::flow::finding::refuse;
-use crate::repo::manifest::Deletes;
+use crate::repo::manifest::{Deletes, Manifest, STATE_DA_HEIGHTS};
 use serde::Serialize;
 
 /// One kind of change of one family of keys.
@@ -176,13 +176,13 @@ impl Wish {
     }
 
     /// Shall this chain be cut, in whatever way? `told`: where no manifest says how far it is whole, what its blocks say.
-    pub(super) fn covers(&self, chain: &Chain, told: Option<&Told>, options: &Options) -> Result<bool> {
+    pub(super) fn covers(&self, chain: &Chain, told: Option<&Told>, options: &Options) -> Result<Covers> {
         if self.asked {
-            return Ok(true);
+            return Ok(Covers::It);
         }
         // A directory would show what may be torn, and would give out again what was deleted.
         if options.history || options.engine()? != Engine::Badger {
-            return Ok(false);
+            return Ok(Covers::Not);
         }
         let (blocks, torn) = match told {
             Some(told) => (told.height > 0 && told.generation != Some(Generation::PreRelease), told.torn),
@@ -191,8 +191,29 @@ impl Wish {
                 chain.complete_version().is_some_and(|complete| chain.last_version() > complete),
             ),
         };
-        Ok(blocks && (torn || (chain.segments().len() > 1 && chain.deletes() != Deletes::Exact)))
+        let silent = |newest: &Manifest| newest.lacks.iter().any(|one| one == STATE_DA_HEIGHTS);
+        Ok(if !blocks {
+            Covers::Not
+        } else if torn || (chain.segments().len() > 1 && chain.deletes() != Deletes::Exact) {
+            Covers::It
+        } else if chain.newest().is_some_and(silent) {
+            Covers::ItsState
+        } else {
+            Covers::Not
+        })
     }
+}
+
+/// What a [`Wish`] has to do with a chain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Covers {
+    /// Nothing: it is restored as it is.
+    Not,
+    /// It is cut if its newest state is one that a node cannot go on from as it should: a copy of blocks may have ended below the tip, whose
+    /// state alone the node gives away.
+    ItsState,
+    /// It is cut.
+    It,
 }
 
 /// What is cut, and how sure it is.
@@ -217,6 +238,11 @@ pub(super) struct Ready {
 }
 
 impl Ready {
+    /// Does it know already that it changes something?
+    pub(super) fn changes_something(&self) -> bool {
+        !self.cut.changes().is_empty()
+    }
+
     /// The cut source, from the beginning.
     pub(super) fn source<'a>(
         self,

@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::build::{Built, build};
-use super::cutting::{Ready, Report, Stock, Wish, prepare};
+use super::cutting::{Covers, Ready, Report, Stock, Wish, prepare};
 use super::origin::{Facts, Kept};
 use crate::base::durable::PartDir;
 use crate::base::progress::{Phase, Progress};
@@ -82,9 +82,7 @@ impl Work<'_> {
         let open = || chain.source(&scratch, options.share(), progress);
         let mut stock = stock_of_chain(chain, &open, self.wish);
         let told = self.told(chain, &stock)?;
-        if self.wish.covers(chain, told.as_ref(), options)?
-            && let Some(ready) = self.ready(&stock)?
-        {
+        if let Some(ready) = self.ready(chain, told.as_ref(), &stock)? {
             return self.rehearse(ready, &stock, &scratch);
         }
         self.hide(chain, told, &mut stock)?;
@@ -182,9 +180,7 @@ impl Work<'_> {
         let open = || chain.source(&scratch, options.share(), progress);
         let mut stock = stock_of_chain(chain, &open, self.wish);
         let told = self.told(chain, &stock)?;
-        if self.wish.covers(chain, told.as_ref(), options)?
-            && let Some(ready) = self.ready(&stock)?
-        {
+        if let Some(ready) = self.ready(chain, told.as_ref(), &stock)? {
             return self.build_cut(ready, &stock, &scratch, begin, || proven().map(drop));
         }
         let end = self.hide(chain, told, &mut stock)?;
@@ -267,10 +263,20 @@ impl Work<'_> {
         Ok(Made { place: Some((part, built)), cut: None })
     }
 
-    /// The cut; `None` where nobody asked for one and it cannot be.
-    fn ready(&mut self, stock: &Stock<'_>) -> Result<Option<Ready>> {
+    /// The cut; `None` where nobody asked for one and it need not or cannot be.
+    fn ready(&mut self, chain: &Chain, told: Option<&Told>, stock: &Stock<'_>) -> Result<Option<Ready>> {
+        let covers = self.wish.covers(chain, told, self.options)?;
+        if covers == Covers::Not {
+            return Ok(None);
+        }
+        let before = self.facts.clone();
         match prepare(stock, self.wish, self.options, self.facts, self.progress) {
+            Ok(ready) if covers == Covers::ItsState && !ready.changes_something() => {
+                *self.facts = before;
+                Ok(None)
+            }
             Ok(ready) => Ok(Some(ready)),
+            Err(error) if covers == Covers::ItsState && UNCUTTABLE.contains(&error.kind()) => Ok(None),
             Err(error) if !self.wish.asked && UNCUTTABLE.contains(&error.kind()) => {
                 let shown =
                     if stock.complete < u64::MAX { "only what is complete is shown, and " } else { "" };

@@ -21,6 +21,7 @@ use super::Backup;
 use super::record::Record;
 use crate::base::progress::{Phase, Progress};
 use crate::error::{Error, Kind, Result};
+use crate::repo::manifest::STATE_DA_HEIGHTS;
 use crate::rpc::Reader;
 use compose::Composer;
 use fetch::Fetcher;
@@ -55,7 +56,7 @@ impl Way {
     /// What no RPC of a released node gives: see `docs/reference/manifest.md`.
     pub(super) fn lacks(self) -> Vec<String> {
         let both = ["queue", "checkpoints", "execmeta", "go-header", "network", "other-metadata", "unknown"];
-        let blocks = ["state-da-heights"].into_iter().filter(|_| self == Way::Blocks);
+        let blocks = [STATE_DA_HEIGHTS].into_iter().filter(|_| self == Way::Blocks);
         both.into_iter().chain(blocks).map(str::to_owned).collect()
     }
 }

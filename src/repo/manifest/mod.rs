@@ -201,6 +201,9 @@ pub struct Blocks {
     pub families: Vec<FamilyCount>,
 }
 
+/// Of [`Manifest::lacks`]: what states below the node's tip say of where it stood on DA.
+pub const STATE_DA_HEIGHTS: &str = "state-da-heights";
+
 /// What is in the manifest. [`encode`](Manifest::encode) and [`decode`](Manifest::decode) check that it does not contradict itself.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
@@ -242,7 +245,7 @@ pub struct Manifest {
     pub exact: bool,
     /// How many live keys the source listed.
     pub listed: u64,
-    /// What is known to be missing.
+    /// What is known to be missing, such as [`STATE_DA_HEIGHTS`].
     pub lacks: Vec<String>,
     /// The chain id in its blocks.
     pub chain_id: Option<String>,

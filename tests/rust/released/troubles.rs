@@ -1,7 +1,8 @@
 use super::node::{Asked, Node};
 use super::*;
-use crate::proof::{block_on, names};
+use crate::proof::{block_on, into_badger, names};
 use evbackup::error::Kind;
+use evbackup::evnode::key::Mark;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tonic::Status;
@@ -153,6 +154,40 @@ fn a_copy_whose_node_goes_for_good_ends_where_it_is_whole() {
         assert_eq!(error.kind(), Kind::Unavailable, "{error}");
         let left = names(folder.path());
         assert!(left.iter().all(|name| !name.contains("no") && !name.contains("part")), "{left:?}");
+    });
+}
+
+/// Its newest state is none that the node gave away, and says nothing of DA: what a node starts from says as much as is known.
+#[test]
+fn what_is_restored_of_a_copy_that_was_cut_short_goes_on_reading_da() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut sample = Sample::with_blocks(90);
+        sample.include(40);
+        sample.mark(Mark::GenesisDa, 101);
+        let node = Node::new(sample);
+        let address = node.start().await;
+        copy(address, &path("whole"), Since::Version(0)).await.unwrap();
+        drop(node.troubled(|_, asked| match asked {
+            Asked::Block(60..90) => Err(gone()),
+            _ => Ok(()),
+        }));
+        copy(address, &path("short"), Since::Version(0)).await.unwrap();
+        for (name, cut, da_height) in [("whole", None, 190), ("short", Some(58), 101)] {
+            let dest = path(&format!("{name}-db"));
+            let plan = evbackup::restore::Options { dry_run: true, ..into_badger(&[path(name)], &dest) };
+            let plan = evbackup::restore::run(plan, Progress::new()).await.unwrap();
+            let made =
+                evbackup::restore::run(into_badger(&[path(name)], &dest), Progress::new()).await.unwrap();
+            assert_eq!((made.cut_height, &made.changes), (cut, &plan.changes), "{:?}", made.notes);
+            assert_eq!(made.changes.len(), usize::from(cut.is_some()), "{:?}", made.changes);
+            assert_eq!(made.tip_height, cut.unwrap_or(90));
+            let state =
+                evbackup::badger::look(&dest).unwrap().get(&Key::State(made.tip_height).to_bytes()).unwrap();
+            let state = evbackup::evnode::record::State::decode(&state.unwrap()).unwrap().da_height;
+            assert_eq!(state, da_height);
+        }
     });
 }
 
