@@ -97,7 +97,7 @@ async fn examples(folder: &Path) -> Vec<(Kind, Error, &'static str)> {
         (
             Kind::Unsupported,
             fails(restore::Options { at_height: Some(3), ..into("dest") }).await,
-            "expected blocks of vN-beta.9 or later to cut at a height, found none",
+            "…/full.badger: expected blocks of vN-beta.9 or later to cut at a height, found none",
         ),
         (
             Kind::NoSpace,
