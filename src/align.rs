@@ -155,7 +155,7 @@ fn of_datastore(path: &Path, options: &Options, progress: &Progress) -> Result<F
     Ok(facts)
 }
 
-/// What a chain says is said of its newest segment, which is named for the whole.
+/// Of a chain only what is needed to the height is read: its last segment has the block.
 fn at_newest(error: Error, segments: &[PathBuf]) -> Error {
     match segments.last() {
         Some(path) => error.at_path(path),

@@ -52,7 +52,8 @@ def restore(
         history: Write every version of every key into a Badger directory, deletes included, instead of the newest live ones. A
             store always keeps them all.
         at_height: Cut the chain at this height, as if the node had stopped there: of a chain of segments the shortest part that is
-            whole at it. None: take it all; of a torn chain, into a Badger directory, what is whole.
+            whole at it. None: take it all; of a torn chain, into a Badger directory, what is whole; and a copy of blocks that was
+            cut short gets there in its newest state what is known of DA.
         role: What will start on what is cut: `"follower"` or `"aggregator"`, which gets what it submitted to DA and cannot know to be
             included submitted again, and is refused below what is public on DA.
         drop_queue: Leave the sequencer's queue out of what is cut.

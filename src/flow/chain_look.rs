@@ -135,30 +135,19 @@ fn newest(height: &mut Option<(u64, u64)>, entry: &Entry<'_>) {
 pub struct Looking<S> {
     source: S,
     look: Look,
-    any: bool,
+    /// The key of the entry that it stands on; `None` before the first.
+    key: Option<Vec<u8>>,
 }
 
 impl<S: Source> Looking<S> {
     /// Looks at what comes out of `source`, closely at the block `at`.
     pub fn new(source: S, at: u64) -> Self {
-        Self { source, look: Look::new(at), any: false }
+        Self { source, look: Look::new(at), key: None }
     }
 
-    /// What chain has passed; the outer `None`: nothing has.
-    pub fn finish(self) -> Option<Option<ChainInfo>> {
-        self.any.then(|| self.look.finish(None, false))
-    }
-
-    /// Lets everything pass.
-    pub fn to_end(mut self, progress: &Progress) -> Result<Option<Option<ChainInfo>>> {
-        let mut passed = 0_u64;
-        while self.advance()? {
-            passed += 1;
-            if passed.is_multiple_of(1024) {
-                progress.check()?;
-            }
-        }
-        Ok(self.finish())
+    /// What was seen; `None`: nothing passed.
+    pub fn finish(self) -> Option<Look> {
+        self.key.map(|_| self.look)
     }
 }
 
@@ -166,8 +155,14 @@ impl<S: Source> Source for Looking<S> {
     fn advance(&mut self) -> Result<bool> {
         let more = self.source.advance()?;
         if more {
-            self.any = true;
-            self.look.see(&self.source.entry());
+            let entry = self.source.entry();
+            // A key's newest version comes first.
+            if self.key.as_deref() != Some(entry.key) {
+                let key = self.key.get_or_insert_default();
+                key.clear();
+                key.extend_from_slice(entry.key);
+                self.look.see(&entry);
+            }
         }
         Ok(more)
     }
@@ -257,6 +252,25 @@ mod tests {
         assert_eq!(marks, [("d", 20), ("lst-prnd-b", 11)]);
         let headers = info.families.unwrap().into_iter().find(|count| count.family == "headers").unwrap();
         assert_eq!(headers.keys, 19);
+    }
+
+    #[test]
+    fn what_passes_is_looked_at_as_it_is_now() {
+        let tip = |version, meta| crate::entry::OwnedEntry {
+            key: TIP.to_vec(),
+            version,
+            value: 7_u64.to_le_bytes().to_vec(),
+            meta,
+            ..Default::default()
+        };
+        let deleted = vec![tip(2, crate::entry::META_DELETE), tip(1, 0)];
+        for (entries, chain) in [(vec![], None), (deleted, Some(false)), (vec![tip(3, 0)], Some(true))] {
+            let count = entries.len();
+            let mut looking = Looking::new(crate::entry::VecSource::new(entries), 7);
+            assert_eq!(std::iter::from_fn(|| looking.advance().unwrap().then_some(())).count(), count);
+            let look = looking.finish();
+            assert_eq!(look.map(|look| look.finish(None, false).is_some()), chain);
+        }
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Wish {
         if !report.has_chain() {
             let error = Error::mismatch("expected the blocks of a chain, found none")
                 .with_hint("leave trusted and genesis out to restore it all the same");
-            return Err(facts.place(error));
+            return Err(facts.place(error, None));
         }
         // A trusted hash says which all blocks below it are, a genesis which the first one is.
         let up_to = known.trusted.map(|(height, _)| height).or(report.base).unwrap_or_default();
@@ -165,7 +165,9 @@ impl Wish {
             _ => false,
         });
         report.counts.clear();
-        refuse(&chain_check::findings(&report)).map_err(|error| facts.place(error))?;
+        let first = report.findings.iter().find(|one| one.level == Severity::Error);
+        let height = first.and_then(|one| one.height);
+        refuse(&chain_check::findings(&report)).map_err(|error| facts.place(error, height))?;
         Ok(notes)
     }
 
@@ -175,14 +177,14 @@ impl Wish {
         (self.height, self.head) = shorten(chain, self.height);
     }
 
-    /// Shall this chain be cut, in whatever way? `told`: where no manifest says how far it is whole, what its blocks say.
-    pub(super) fn covers(&self, chain: &Chain, told: Option<&Told>, options: &Options) -> Result<Covers> {
+    /// Whether this chain is cut, in whatever way. `told`: where no manifest says how far it is whole, what its blocks say.
+    pub(super) fn cutting(&self, chain: &Chain, told: Option<&Told>, options: &Options) -> Result<Cutting> {
         if self.asked {
-            return Ok(Covers::It);
+            return Ok(Cutting::Yes);
         }
         // A directory would show what may be torn, and would give out again what was deleted.
         if options.history || options.engine()? != Engine::Badger {
-            return Ok(Covers::Not);
+            return Ok(Cutting::No);
         }
         let (blocks, torn) = match told {
             Some(told) => (told.height > 0 && told.generation != Some(Generation::PreRelease), told.torn),
@@ -191,29 +193,30 @@ impl Wish {
                 chain.complete_version().is_some_and(|complete| chain.last_version() > complete),
             ),
         };
-        let silent = |newest: &Manifest| newest.lacks.iter().any(|one| one == STATE_DA_HEIGHTS);
         Ok(if !blocks {
-            Covers::Not
+            Cutting::No
         } else if torn || (chain.segments().len() > 1 && chain.deletes() != Deletes::Exact) {
-            Covers::It
-        } else if chain.newest().is_some_and(silent) {
-            Covers::ItsState
+            Cutting::Yes
+        } else if chain.newest().is_some_and(ends_early) {
+            Cutting::OfItsState
         } else {
-            Covers::Not
+            Cutting::No
         })
     }
 }
 
-/// What a [`Wish`] has to do with a chain.
+/// A copy of blocks that was cut short ends in a state that the node never gave away: that says nothing of DA.
+fn ends_early(newest: &Manifest) -> bool {
+    newest.announced_height > newest.complete_height && newest.lacks.iter().any(|one| one == STATE_DA_HEIGHTS)
+}
+
+/// Whether a chain is cut.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Covers {
-    /// Nothing: it is restored as it is.
-    Not,
-    /// It is cut if its newest state is one that a node cannot go on from as it should: a copy of blocks may have ended below the tip, whose
-    /// state alone the node gives away.
-    ItsState,
-    /// It is cut.
-    It,
+pub(super) enum Cutting {
+    No,
+    /// Only to say in its newest state where the node stood on DA, as far as that is known.
+    OfItsState,
+    Yes,
 }
 
 /// What is cut, and how sure it is.
@@ -238,9 +241,9 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Does it know already that it changes something?
-    pub(super) fn changes_something(&self) -> bool {
-        !self.cut.changes().is_empty()
+    /// Is anything made anew?
+    pub(super) fn adds(&self) -> bool {
+        !self.cut.added().is_empty()
     }
 
     /// The cut source, from the beginning.
@@ -275,7 +278,8 @@ pub(super) fn prepare(
     };
     progress.set_height(height);
     let Surveyed { facts: found, version, torn } = look(height)?;
-    let here = |error| facts.place(error);
+    // Of a chain only what is needed to the height is read.
+    let here = |error| facts.place(error, None);
     found.refuse_generation().map_err(here)?;
     refuse_range(&found, stock.head, stock.prefixes).map_err(here)?;
     let cut = found.cut(CutOptions {

@@ -2,7 +2,7 @@
 
 use super::Options;
 use super::build::{Built, build};
-use super::cutting::{Covers, Ready, Report, Stock, Wish, prepare};
+use super::cutting::{Cutting, Ready, Report, Stock, Wish, prepare};
 use super::origin::{Facts, Kept};
 use crate::base::durable::PartDir;
 use crate::base::progress::{Phase, Progress};
@@ -14,8 +14,8 @@ use crate::evnode::cut::Head;
 use crate::evnode::generation::Generation;
 use crate::flow::bare::{self, Open, Told};
 use crate::flow::chain::Chain;
-use crate::flow::chain_look::{self, Looking};
-use crate::flow::chain_summary::{ChainInfo, note_of};
+use crate::flow::chain_look::{Look, Looking};
+use crate::flow::chain_summary::note_of;
 use crate::flow::checks::Level;
 use crate::flow::cut::CutSource;
 use crate::flow::datastore::Engine;
@@ -203,17 +203,8 @@ impl Work<'_> {
         begin: impl FnOnce() -> Result<PartDir>,
     ) -> Result<Made> {
         let (options, progress) = (self.options, self.progress);
-        if options.dry_run && !self.wish.asked {
-            // Only where the tip and the marks do not say it, everything has to be read for it.
-            let chain = chain_look::of_datastore(&*kept.datastore, false, progress)?;
-            if chain.is_none_or(|chain| chain.generation.is_none()) {
-                let snapshot = kept.datastore.snapshot_for(&Need::everything(), progress)?;
-                let chain = Looking::new(snapshot.source(0)?, self.facts.tip_height).to_end(progress)?;
-                self.notes.extend(chain.and_then(note_of_datastore));
-            }
-            if !self.wish.knows() {
-                return Ok(Made::default());
-            }
+        if options.dry_run && !self.wish.asked && !self.wish.knows() {
+            return Ok(Made::default());
         }
         let snapshot = kept.datastore.snapshot_for(&Need::everything(), progress)?;
         self.facts.complete_version = snapshot.pinned_version();
@@ -259,24 +250,28 @@ impl Work<'_> {
         };
         let part = begin()?;
         let built = build(part.path(), &mut source, self.facts, copied, options, progress)?;
-        self.notes.extend(source.finish().and_then(note_of_datastore));
+        self.notes.extend(source.finish().and_then(note_of_look));
         Ok(Made { place: Some((part, built)), cut: None })
     }
 
     /// The cut; `None` where nobody asked for one and it need not or cannot be.
     fn ready(&mut self, chain: &Chain, told: Option<&Told>, stock: &Stock<'_>) -> Result<Option<Ready>> {
-        let covers = self.wish.covers(chain, told, self.options)?;
-        if covers == Covers::Not {
+        let cutting = self.wish.cutting(chain, told, self.options)?;
+        if cutting == Cutting::No {
             return Ok(None);
         }
         let before = self.facts.clone();
         match prepare(stock, self.wish, self.options, self.facts, self.progress) {
-            Ok(ready) if covers == Covers::ItsState && !ready.changes_something() => {
+            Ok(ready) if cutting == Cutting::OfItsState && !ready.adds() => {
                 *self.facts = before;
+                self.notes.push(
+                    "nothing says where the node stood on DA after its last block: a sequencer with forced inclusion reads nothing from there; genesis= \
+                     says where it starts"
+                        .to_owned(),
+                );
                 Ok(None)
             }
             Ok(ready) => Ok(Some(ready)),
-            Err(error) if covers == Covers::ItsState && UNCUTTABLE.contains(&error.kind()) => Ok(None),
             Err(error) if !self.wish.asked && UNCUTTABLE.contains(&error.kind()) => {
                 let shown =
                     if stock.complete < u64::MAX { "only what is complete is shown, and " } else { "" };
@@ -386,8 +381,9 @@ fn nothing_to_cut(chain: &Chain) -> Option<String> {
     note_of(of_evnode, newest.and_then(Generation::from_name))
 }
 
-/// The same of a datastore that is not empty.
-fn note_of_datastore(chain: Option<ChainInfo>) -> Option<String> {
+/// What the entries of a datastore say where there are no blocks to check or cut.
+fn note_of_look(look: Look) -> Option<String> {
+    let chain = look.finish(None, false);
     note_of(chain.is_some(), chain.and_then(|chain| Generation::from_name(chain.generation?)))
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Kept {
 pub(super) struct Facts {
     /// What is read: the segments or the datastore.
     pub(super) paths: Vec<PathBuf>,
+    /// Up to which block each of the segments is whole, where its manifest says so.
+    pub(super) ends: Vec<Option<u64>>,
     /// About how many bytes there are to read.
     pub(super) bytes: u64,
     /// As far as it is known.
@@ -80,6 +82,7 @@ impl Facts {
         let complete_version = chain.complete_version().unwrap_or_else(|| chain.last_version());
         Self {
             paths: chain.segments().iter().map(|segment| segment.path().to_owned()).collect(),
+            ends: chain.segments().iter().map(|one| Some(one.manifest()?.complete_height)).collect(),
             bytes: chain.bytes(),
             entries: manifests.map(|manifest| manifest.entries).sum(),
             last_version: chain.last_version(),
@@ -91,9 +94,11 @@ impl Facts {
         }
     }
 
-    /// Says of what is wrong with the blocks which backup they are of: of a chain its newest segment, which is named for the whole.
-    pub(super) fn place(&self, error: Error) -> Error {
-        match self.paths.last() {
+    /// Says of what is wrong with a block in which file it is: without a height, or where nothing says where that is, in the last one.
+    pub(super) fn place(&self, error: Error, height: Option<u64>) -> Error {
+        let holds = |end: &Option<u64>| height.is_some_and(|height| end.is_some_and(|end| height <= end));
+        let file = self.ends.iter().position(holds).unwrap_or(self.paths.len().saturating_sub(1));
+        match self.paths.get(file) {
             Some(path) => error.at_path(path),
             None => error,
         }
@@ -119,6 +124,7 @@ impl Kept {
         let (complete_version, tip_height) = (snapshot.pinned_version(), snapshot.tip()?);
         Ok(Facts {
             paths: vec![self.path.clone()],
+            ends: Vec::new(),
             bytes: snapshot.estimate(0)?,
             entries: self.about.as_ref().map_or(0, |about| about.entries),
             last_version: self.about.as_ref().map_or(complete_version, |about| about.last_version),

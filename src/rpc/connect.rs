@@ -38,6 +38,7 @@ const MAX_QUESTION: usize = 4 << 20;
 /// What stands before a message of gRPC: whether it is compressed, and how long it is.
 const FRAME_HEADER: usize = 5;
 const TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// How a question writes its message, and how its answer does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,10 +76,7 @@ where
     let path = request.uri().path();
     let Some(method) = method(path) else { return nowhere(path) };
     if request.method() != Method::POST {
-        let mut reply = Response::new(Body::empty());
-        *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return reply;
+        return not_allowed();
     }
     let outcome = match deadline(request.headers()) {
         Ok(None) => unary(grpc, &method, request, form).await,
@@ -88,6 +86,29 @@ where
         Err(status) => Err(status),
     };
     outcome.unwrap_or_else(|status| refusal(&status))
+}
+
+/// The answer to who speaks neither Connect nor gRPC.
+pub(crate) fn unspoken(request: &Request<Body>) -> Response<Body> {
+    let path = request.uri().path();
+    if method(path).is_none() {
+        return nowhere(path);
+    }
+    if request.method() != Method::POST {
+        return not_allowed();
+    }
+    let mut reply = Response::new(Body::empty());
+    *reply.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let accepted = "application/grpc, application/grpc-web, application/json, application/proto";
+    reply.headers_mut().insert(ACCEPT_POST, HeaderValue::from_static(accepted));
+    reply
+}
+
+fn not_allowed() -> Response<Body> {
+    let mut reply = Response::new(Body::empty());
+    *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    reply
 }
 
 /// The answer where no procedure is.

@@ -5,8 +5,9 @@
 //! | `application/grpc…`                     | to the service                           |
 //! | `application/grpc-web…`                 | through tonic-web                        |
 //! | `application/proto`, `application/json` | through [`connect`]                      |
+//! | anything else                           | nowhere: 404, 405 or 415, as with a node |
 //!
-//! What no service has goes to [`nowhere`].
+//! A path that no service has goes to [`nowhere`].
 //!
 //! The proposal's client is Go's default one, which speaks HTTP/1.1 to `http://` addresses. The status of a gRPC reply then is in the
 //! trailers of a chunked body, and those are only sent if a `Trailer` header has named them.
@@ -36,21 +37,26 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 /// Headers that browsers send by themselves and that pages cannot leave out.
 const BROWSER: [HeaderName; 2] = [ORIGIN, HeaderName::from_static("sec-fetch-site")];
 
-/// What the content types of gRPC begin with, and those of gRPC-Web.
+/// What the content types of gRPC begin with, those of gRPC-Web among them.
 const GRPC: &[u8] = b"application/grpc";
+/// What the content types of gRPC-Web begin with.
 const WEB: &[u8] = b"application/grpc-web";
 
 fn speaks(headers: &HeaderMap, protocol: &[u8]) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(protocol))
 }
 
-/// The answer of a port to whatever none of its services is asked for.
+/// The answer to a path that no service has.
 pub(crate) async fn nowhere(request: Request<AxumBody>) -> Response<Body> {
-    let path = request.uri().path();
-    if speaks(request.headers(), GRPC) {
-        return Status::unimplemented(format!("no procedure {path}")).into_http();
+    let (path, headers) = (request.uri().path(), request.headers());
+    if !speaks(headers, GRPC) {
+        return connect::nowhere(path);
     }
-    connect::nowhere(path)
+    let mut reply = Status::unimplemented(format!("no procedure {path}")).into_http();
+    if let Some(web) = headers.get(CONTENT_TYPE).filter(|_| speaks(headers, WEB)) {
+        reply.headers_mut().insert(CONTENT_TYPE, web.clone());
+    }
+    reply
 }
 
 /// A gRPC service behind it.
@@ -90,12 +96,15 @@ where
         let form = Form::of(headers);
         if BROWSER.iter().any(|name| headers.contains_key(name)) {
             let status = to_status(&Error::denied("expected a client for backups, found a web browser"));
-            let refusal = form.map_or_else(|| status.clone().into_http(), |_| connect::refusal(&status));
+            let refusal = if speaks(headers, GRPC) { status.into_http() } else { connect::refusal(&status) };
             return Box::pin(std::future::ready(Ok(refusal)));
         }
         if let Some(form) = form {
             let grpc = self.grpc.clone();
             return Box::pin(async move { Ok(place::keep(connect::answer(grpc, request, form).await)) });
+        }
+        if !speaks(headers, GRPC) {
+            return Box::pin(std::future::ready(Ok(connect::unspoken(&request))));
         }
         if speaks(headers, WEB) {
             let reply = self.web.call(request);

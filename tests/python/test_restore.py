@@ -283,12 +283,13 @@ def test_a_height_that_is_not_there_is_refused_with_those_that_are(chain: list[B
 
 def test_another_chain_than_the_trusted_one_is_refused_with_its_place(chain: list[Backup], tmp_path: Path) -> None:
     growing = tmp_path / "growing"
-    sources: list[tuple[Any, Path | None]] = [(chain, chain[-1].path), (growing, growing)]
-    for source, place in sources:
-        for more in ({}, {"dry_run": True}, {"at_height": 45, "role": "follower"}):
-            with pytest.raises(evbackup.MismatchError, match="expected hash abab") as caught:
-                evbackup.restore(source, tmp_path / "db", trusted=(7, "ab" * 32), **more)
-            assert caught.value.path == place
+    for height, segment in ((7, chain[0]), (30, chain[0]), (31, chain[1]), (44, chain[2])):
+        sources: list[tuple[Any, Path | None]] = [(chain, segment.path), (growing, growing)]
+        for source, place in sources:
+            for more in ({}, {"dry_run": True}, {"at_height": 45, "role": "follower"}):
+                with pytest.raises(evbackup.MismatchError, match="expected hash abab") as caught:
+                    evbackup.restore(source, tmp_path / "db", trusted=(height, "ab" * 32), **more)
+                assert caught.value.path == place
     assert not (tmp_path / "db").exists()
 
 

@@ -154,10 +154,15 @@ async fn post(address: SocketAddr, method: &str, headers: &str, body: &[u8]) -> 
 
 /// One POST over HTTP/1.1 to a method of the service, or to a path: the head and the body of the reply.
 async fn exchange(address: SocketAddr, method: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let path = if method.starts_with('/') { method.to_owned() } else { format!("{PATH}/{method}") };
+    request(address, &format!("POST {path}"), headers, body).await
+}
+
+/// The same of any HTTP method.
+async fn request(address: SocketAddr, line: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+        "{line} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
@@ -232,6 +237,45 @@ fn connect_is_answered_in_json_and_in_protobuf() {
             let page = format!("{content}origin: http://example.com\r\n");
             let (status, body) = post(address, "GetState", &page, b"{}").await;
             assert!(status == 403 || (status == 200 && body.is_empty()), "{status} {}", text(&body));
+        }
+    });
+}
+
+/// A node's router knows only what there is, and its services only what they speak.
+#[test]
+fn what_is_not_served_is_not_found() {
+    let folder = tempfile::tempdir().unwrap();
+    store(&folder.path().join("store"));
+    block_on(async {
+        let server = serve_store(&folder.path().join("store")).await;
+        for (line, headers, status) in [
+            ("GET /", "", 404),
+            ("GET /evnode.v1.StoreService/GetNothing", "", 404),
+            ("GET /evnode.v1.StoreService/GetState", "", 405),
+            ("POST /evnode.v1.StoreService/GetState", "", 415),
+            ("POST /evnode.v1.StoreService/GetNothing", "content-type: text/plain\r\n", 404),
+            ("GET /grpc.health.v1.Health/Check", "", 404),
+            ("GET /", "sec-fetch-site: none\r\n", 404),
+            ("GET /evnode.v1.StoreService/GetState", "sec-fetch-site: none\r\n", 403),
+        ] {
+            let (head, body) = request(server.address(), line, headers, b"").await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {head}");
+            assert_eq!(body.is_empty(), status > 404, "{line}: {}", text(&body));
+        }
+        for (kind, path) in [
+            ("application/grpc", "/evnode.v1.ConfigService/GetNamespace"),
+            ("application/grpc", "/evnode.v1.StoreService/GetNothing"),
+            ("application/grpc-web+proto", "/evnode.v1.ConfigService/GetNamespace"),
+            ("application/grpc-web+proto", "/evnode.v1.StoreService/GetNothing"),
+        ] {
+            let headers = format!("content-type: {kind}\r\n");
+            let (head, _) = exchange(server.address(), path, &headers, &[0; 5]).await;
+            assert!(
+                head.starts_with("HTTP/1.1 200 ")
+                    && head.contains(&format!("content-type: {kind}\r\n"))
+                    && head.contains("grpc-status: 12"),
+                "{path}: {head}"
+            );
         }
     });
 }

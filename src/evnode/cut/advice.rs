@@ -58,7 +58,8 @@ pub(super) fn dangers(cut: &Cut) -> Vec<String> {
             cut.da_height
         ));
     }
-    if produces && cut.da_height == 0 && cut.changes.any(|why| matches!(why, Why::NoPlace)) {
+    let knew = || cut.options.lacks_checkpoint || cut.changes.any(|why| matches!(why, Why::NoPlace));
+    if produces && cut.da_height == 0 && knew() {
         dangers.push(format!(
             "forced inclusion: nothing says where the node stood on DA after block {height}, and a sequencer that does not know it reads nothing from \
              DA: cut at the tip of a backup, or give genesis="
@@ -101,10 +102,10 @@ pub(super) fn next_steps(cut: &Cut) -> Vec<String> {
                 "catch up: without Raft, set node.catchup_timeout so that it first takes over what DA and peers have".to_owned(),
             );
         }
-        if cut.facts.checkpoints || cut.changes.any(|why| matches!(why, Why::NoCheckpoint(_))) {
+        if cut.da_height > 0 && (cut.facts.checkpoints || cut.options.lacks_checkpoint) {
             steps.push(
-                "forced inclusion: a block time shorter than the DA layer's until it makes blocks; it first reads what DA has had since, one DA block in \
-                 a block time, and with a longer one it makes none for ever (seen with v1.2.2)"
+                "forced inclusion: start with a block time shorter than the DA layer's until it makes blocks: an epoch of DA blocks behind, it reads one \
+                 of them in each block time, and with a longer one it never makes a block (seen with v1.2.2)"
                     .to_owned(),
             );
         }

@@ -170,8 +170,8 @@ def test_an_aggregator_slower_than_its_da_layer_never_catches_up_with_forced_inc
         # More than an epoch of 50 DA blocks passes without it.
         time.sleep(1.5)
         # It reads one DA block in a block time, and makes no block until it has read all.
-        with pytest.raises(TimeoutError):
-            evnode.aggregator(home, "--block-time", "100ms", *flags, log=log, ready_s=5)
+        with pytest.raises(TimeoutError), evnode.aggregator(home, "--block-time", "400ms", *flags, log=log, ready_s=5):
+            pass
         assert "entering catch-up mode" in log.read_text()
         with evnode.aggregator(home, "--block-time", "5ms", *flags, log=log) as node:
             assert node.ready["tip"] > node.ready["began"] >= 20

@@ -162,31 +162,44 @@ fn a_copy_whose_node_goes_for_good_ends_where_it_is_whole() {
 fn what_is_restored_of_a_copy_that_was_cut_short_goes_on_reading_da() {
     block_on(async {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let mut sample = Sample::with_blocks(90);
-        sample.include(40);
-        sample.mark(Mark::GenesisDa, 101);
-        let node = Node::new(sample);
-        let address = node.start().await;
-        copy(address, &path("whole"), Since::Version(0)).await.unwrap();
-        drop(node.troubled(|_, asked| match asked {
-            Asked::Block(60..90) => Err(gone()),
-            _ => Ok(()),
-        }));
-        copy(address, &path("short"), Since::Version(0)).await.unwrap();
-        for (name, cut, da_height) in [("whole", None, 190), ("short", Some(58), 101)] {
-            let dest = path(&format!("{name}-db"));
-            let plan = evbackup::restore::Options { dry_run: true, ..into_badger(&[path(name)], &dest) };
+        for (name, short, on_da, expected) in [
+            ("whole", false, true, (None, 190)),
+            ("short", true, true, (Some(58), 101)),
+            // Nothing was ever included: then that is said.
+            ("unknown", true, false, (None, 0)),
+        ] {
+            let mut sample = Sample::with_blocks(90);
+            if on_da {
+                sample.include(40);
+                sample.mark(Mark::GenesisDa, 101);
+            }
+            let node = Node::new(sample);
+            if short {
+                drop(node.clone().troubled(|_, asked| match asked {
+                    Asked::Block(60..90) => Err(gone()),
+                    _ => Ok(()),
+                }));
+            }
+            let (path, dest) = (folder.path().join(name), folder.path().join(format!("{name}-db")));
+            let copied = copy(node.start().await, &path, Since::Version(0)).await.unwrap();
+            let options = into_badger(&[path], &dest);
+            let plan = evbackup::restore::Options { dry_run: true, ..options.clone() };
             let plan = evbackup::restore::run(plan, Progress::new()).await.unwrap();
-            let made =
-                evbackup::restore::run(into_badger(&[path(name)], &dest), Progress::new()).await.unwrap();
-            assert_eq!((made.cut_height, &made.changes), (cut, &plan.changes), "{:?}", made.notes);
-            assert_eq!(made.changes.len(), usize::from(cut.is_some()), "{:?}", made.changes);
-            assert_eq!(made.tip_height, cut.unwrap_or(90));
-            let state =
-                evbackup::badger::look(&dest).unwrap().get(&Key::State(made.tip_height).to_bytes()).unwrap();
+            let made = evbackup::restore::run(options, Progress::new()).await.unwrap();
+            assert_eq!((plan.cut_height, plan.changes), (made.cut_height, made.changes.clone()));
+            assert_eq!(
+                (plan.notes, plan.dangers, plan.next_steps),
+                (made.notes.clone(), made.dangers, made.next_steps.clone())
+            );
+            let height = copied.complete_height;
+            assert_eq!((made.tip_height, made.changes.len()), (height, usize::from(expected.0.is_some())));
+            let state = evbackup::badger::look(&dest).unwrap().get(&Key::State(height).to_bytes()).unwrap();
             let state = evbackup::evnode::record::State::decode(&state.unwrap()).unwrap().da_height;
-            assert_eq!(state, da_height);
+            assert_eq!((made.cut_height, state), expected, "{name}: {:?}", made.notes);
+            let noted = made.notes.iter().any(|note| note.starts_with("nothing says where the node stood"));
+            assert_eq!(noted, name == "unknown", "{:?}", made.notes);
+            let step = made.next_steps.iter().any(|step| step.starts_with("forced inclusion: start"));
+            assert_eq!(step, name == "short", "{:?}", made.next_steps);
         }
     });
 }

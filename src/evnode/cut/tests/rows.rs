@@ -282,12 +282,26 @@ fn a_state_that_does_not_say_where_it_was_on_da_gets_the_highest_height_that_is_
     assert_eq!((da_height(&left, 12), left.value(&single)), (0, None));
     assert!(left.why("checkpoints", "dropped").starts_with("where the sequencer stood on DA"));
     assert!(left.dangers.iter().any(|danger| danger.starts_with("forced inclusion")), "{:?}", left.dangers);
+    assert!(!catches_up(&left), "it reads nothing: {:?}", left.next_steps);
     // The tip of a quiet store is left alone, unless it is such a copy that ended early.
     let mut sample = copied(&[]);
     sample.mark(Mark::GenesisDa, 101);
     assert_eq!(da_height(&cut(&sample, 30, follower()), 30), 0);
-    let lacks = Options { lacks_checkpoint: true, ..follower() };
-    assert_eq!(da_height(&cut(&sample, 30, lacks), 30), 101);
+    let lacks = |options| Options { lacks_checkpoint: true, ..options };
+    assert_eq!(da_height(&cut(&sample, 30, lacks(follower())), 30), 101);
+    // Nor is a copy's checkpoint there to say that its node had one.
+    sample.remove(&single);
+    let left = cut(&sample, 30, lacks(exact()));
+    assert!(catches_up(&left) && da_height(&left, 30) == 101, "{:?}", left.next_steps);
+    sample.remove(&Key::Mark(Mark::GenesisDa).to_bytes());
+    let left = cut(&sample, 30, lacks(exact()));
+    assert!(left.dangers.iter().any(|danger| danger.contains("reads nothing from DA")), "{:?}", left.dangers);
+    assert!(!catches_up(&left), "{:?}", left.next_steps);
+}
+
+/// Is the operator told that an aggregator must be faster than its DA layer?
+fn catches_up(left: &Left) -> bool {
+    left.next_steps.iter().any(|step| step.starts_with("forced inclusion: start"))
 }
 
 #[test]
@@ -387,8 +401,7 @@ fn the_operator_is_told_what_to_do() {
     for word in ["double production", "Raft", "downgrades"] {
         assert!(left.dangers.iter().any(|danger| danger.starts_with(word)), "{word}: {:?}", left.dangers);
     }
-    let forced =
-        |left: &Left| left.next_steps.iter().any(|step| step.starts_with("forced inclusion: a block"));
+    let forced = |left: &Left| left.next_steps.iter().any(|step| step.starts_with("forced inclusion: start"));
     assert!(forced(&left) && !forced(&cut(&sample, 260, follower())));
     assert!(!forced(&cut(&Sample::with_blocks(30), 20, aggregator())));
     for word in ["execution layer: bring it to height 260", "signer", "old producer", "Raft", "catch up"] {

@@ -93,8 +93,8 @@ options:
         the same when as many keys would be written of either, and the cut would change nothing in the datastore. What was cut for an
         V(aggregator) does for a V(follower), too. With O(requeue) nothing tells what was queued again, so they are the same only where
         the cut queues nothing.
-      - A chain whose end is torn, or whose deletes are not exact, is cut for V(badger) even without O(at_height). Where it is torn and
-        cannot be cut, or O(history) is asked for, V(digest) never finds it the same.
+      - A chain whose end is torn, or whose deletes are not exact, and a copy of blocks that was cut short, are cut for V(badger) even
+        without O(at_height). Where the end is torn and cannot be cut, or O(history) is asked for, V(digest) never finds it the same.
       - V(height) compares the engine, the chain's name, the tip and the hash of the block there. It is quick, and right where nothing else
         writes to O(dest). With O(role), O(drop_queue), O(requeue) or O(force) it is as V(digest), and without blocks never the same.
       - V(never) does not look.

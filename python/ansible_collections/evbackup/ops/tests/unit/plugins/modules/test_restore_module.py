@@ -56,7 +56,7 @@ def test_a_folder_stands_for_its_newest_chain(run, folder, store, tmp_path):
     assert evbackup.digest(tmp_path / "copy") == evbackup.digest(store)
 
 
-def test_options_that_do_not_fit_are_refused_the_second_time_as_well(run, segments, tmp_path):
+def test_was_based_with_nothing_known_is_refused_the_second_time_as_well(run, segments, tmp_path):
     dest = tmp_path / "copy"
     failed = run(restore, **arguments(segments, dest, was_based=True))
     assert failed["code"] == "invalid-argument"
