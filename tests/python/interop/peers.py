@@ -148,6 +148,10 @@ class Tally:
         return self._counts(1)
 
 
+class EndedError(Exception):
+    """A process has ended by itself, which was to go on."""
+
+
 class Peer:
     """A running process of the program that says when it is ready, and answers commands on its standard input."""
 
@@ -181,14 +185,17 @@ class Peer:
             said = self._log.read_text(errors="replace").splitlines() if self._log else []
             last = "".join(f"\n{line}" for line in said[-LAST_LINES:])
             raise TimeoutError(f"nothing was said within {patience_s:.0f} s{last}") from None
-        assert line, f"the process has ended with {self._process.wait(PATIENCE_S)}"
+        if not line:
+            raise EndedError(f"the process has ended with {self._process.wait(PATIENCE_S)}")
         return json.loads(line)
 
     def ask(self, cmd: str, **arguments: object) -> Any:
         """Sends a command; its answer."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"cmd": cmd, **arguments}) + "\n")
-        self._process.stdin.flush()
+        # What it says at its end tells more than a pipe that is broken.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"cmd": cmd, **arguments}) + "\n")
+            self._process.stdin.flush()
         answer = self._answer()
         assert answer["ok"], answer
         return answer
@@ -196,6 +203,10 @@ class Peer:
     def digest(self, **arguments: object) -> str:
         """The logical digest of what it holds now."""
         return str(self.ask("digest", now=NOW, **arguments)["digest"])
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         """Ends it as a power cut would, as far as the process goes."""
