@@ -61,7 +61,7 @@ impl Work<'_> {
         begin: impl FnOnce() -> Result<PartDir>,
     ) -> Result<Made> {
         if self.options.dry_run {
-            return self.chain_as_planned(chain);
+            return self.read_chain(chain, begin, || Ok(Vec::new()));
         }
         let proofs: Vec<_> = chain.segments().iter().map(Proof::of).collect();
         let failed = AtomicBool::new(false);
@@ -73,20 +73,6 @@ impl Work<'_> {
             failed.store(made.is_err(), Relaxed);
             made
         })
-    }
-
-    /// A plan reads only what it must to say what a cut would do.
-    fn chain_as_planned(&mut self, chain: &Chain) -> Result<Made> {
-        let (options, progress) = (self.options, self.progress);
-        let scratch = Scratch::new(target::parent(&options.dest));
-        let open = || chain.source(&scratch, options.share(), progress);
-        let mut stock = stock_of_chain(chain, &open, self.wish);
-        let told = self.told(chain, &stock)?;
-        if let Some(ready) = self.ready(chain, told.as_ref(), &stock)? {
-            return self.rehearse(ready, &stock, &scratch);
-        }
-        self.hide(chain, told, &mut stock)?;
-        self.prove(&stock).map(|()| Made::default())
     }
 
     /// Where no manifest says how far a chain is whole, what its blocks say. What it is no chain of is noted.
@@ -169,6 +155,7 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Cuts it, or takes it as it is. A plan stops before anything is made, and reads only what it must to say what a cut would do.
     fn read_chain(
         &mut self,
         chain: &Chain,
@@ -181,10 +168,16 @@ impl Work<'_> {
         let mut stock = stock_of_chain(chain, &open, self.wish);
         let told = self.told(chain, &stock)?;
         if let Some(ready) = self.ready(chain, told.as_ref(), &stock)? {
+            if options.dry_run {
+                return self.rehearse(ready, &stock, &scratch);
+            }
             return self.build_cut(ready, &stock, &scratch, begin, || proven().map(drop));
         }
         let end = self.hide(chain, told, &mut stock)?;
         self.prove(&stock)?;
+        if options.dry_run {
+            return Ok(Made::default());
+        }
         let part = begin()?;
         progress.begin(Phase::Writing, chain.bytes());
         let mut source = match end {

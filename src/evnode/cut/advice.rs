@@ -58,8 +58,9 @@ pub(super) fn dangers(cut: &Cut) -> Vec<String> {
             cut.da_height
         ));
     }
-    let knew = || cut.options.lacks_checkpoint || cut.changes.any(|why| matches!(why, Why::NoPlace));
-    if produces && cut.da_height == 0 && knew() {
+    let without_checkpoint =
+        || cut.options.lacks_checkpoint || cut.changes.any(|why| matches!(why, Why::NoPlace));
+    if produces && cut.da_height == 0 && without_checkpoint() {
         dangers.push(format!(
             "forced inclusion: nothing says where the node stood on DA after block {height}, and a sequencer that does not know it reads nothing from \
              DA: cut at the tip of a backup, or give genesis="

@@ -157,9 +157,8 @@ class Series:
     entries: int = 0
     given_up: int = 0
     lost: int = 0  # directories of which Badger itself has lost a value
-    crashed: int = (
-        0  # those in which Badger itself ended with a fault: it may collect a file that an iterator's end takes away
-    )
+    # Those in which Badger itself ended with a fault: its GC may read a file that the end of an iterator has taken away.
+    crashed: int = 0
     longest: float = 0.0
     wrong: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

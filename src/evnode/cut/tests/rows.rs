@@ -401,9 +401,8 @@ fn the_operator_is_told_what_to_do() {
     for word in ["double production", "Raft", "downgrades"] {
         assert!(left.dangers.iter().any(|danger| danger.starts_with(word)), "{word}: {:?}", left.dangers);
     }
-    let forced = |left: &Left| left.next_steps.iter().any(|step| step.starts_with("forced inclusion: start"));
-    assert!(forced(&left) && !forced(&cut(&sample, 260, follower())));
-    assert!(!forced(&cut(&Sample::with_blocks(30), 20, aggregator())));
+    assert!(catches_up(&left) && !catches_up(&cut(&sample, 260, follower())));
+    assert!(!catches_up(&cut(&Sample::with_blocks(30), 20, aggregator())));
     for word in ["execution layer: bring it to height 260", "signer", "old producer", "Raft", "catch up"] {
         assert!(left.next_steps.iter().any(|step| step.starts_with(word)), "{word}: {:?}", left.next_steps);
     }
