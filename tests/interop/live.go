@@ -142,17 +142,11 @@ func fatal(err error) {
 }
 
 func (l *live) begin() error {
-	s := &liveSession{live: l}
-	var err error
-	// After kill -9 a file may have no bytes, at which Badger fails once.
-	for range 5 {
-		if s.db, err = badger.Open(l.options); err == nil || !strings.Contains(err.Error(), "Create a new file") {
-			break
-		}
-	}
+	db, err := opened(func() (*badger.DB, error) { return badger.Open(l.options) })
 	if err != nil {
 		return err
 	}
+	s := &liveSession{live: l, db: db}
 	s.ended, s.stop = context.WithCancel(context.Background())
 	for writer := range l.work.writers {
 		n, err := s.reached(writer)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	badger4 "github.com/ipfs/go-ds-badger4"
@@ -71,7 +72,18 @@ func (f *storeFlags) openWith(opts *badger4.Options) (*badger4.Datastore, error)
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return nil, err
 	}
-	return badger4.NewDatastore(f.dir, opts)
+	return opened(func() (*badger4.Datastore, error) { return badger4.NewDatastore(f.dir, opts) })
+}
+
+// opened opens a database that may have been killed: a file that has no bytes
+// yet makes Badger fail once, each of them.
+func opened[T any](open func() (T, error)) (db T, err error) {
+	for range 5 {
+		if db, err = open(); err == nil || !strings.Contains(err.Error(), "Create a new file") {
+			break
+		}
+	}
+	return db, err
 }
 
 // with opens the database, hands it to use, and closes it.
