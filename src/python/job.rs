@@ -10,6 +10,7 @@ use crate::base::progress::Progress;
 use crate::error::{Error, Result};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3_async_runtimes::{TaskLocals, generic};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -97,8 +98,10 @@ impl Job {
     /// An `asyncio.Future` of the running loop; cancelling it cancels the work.
     fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         refuse_forked(py)?;
-        let mut task = self.start(&*runtime()?)?;
-        pyo3_async_runtimes::tokio::future_into_py(py, async move {
+        let runtime = runtime()?;
+        let mut task = self.start(&runtime)?;
+        let _within = runtime.enter();
+        generic::future_into_py::<Bridge, _, _>(py, async move {
             let ended = (&mut task.handle).await;
             // Nobody is left to hear it where the interpreter has ended meanwhile.
             match Python::try_attach(|py| finish(py, ended)) {
@@ -167,7 +170,38 @@ pub(crate) fn runtime() -> PyResult<Arc<Runtime>> {
     Ok(fresh)
 }
 
-/// The bridge to asyncio has one runtime for ever, so a child that inherited it cannot await.
+/// What brings a result to asyncio runs on the runtime of this process, too: `shutdown` waits for it. A thread of the library's own runtime
+/// may still be in Python when the interpreter ends, at which Python up to 3.13 ends the thread, and with it the process.
+struct Bridge;
+
+impl generic::Runtime for Bridge {
+    type JoinError = JoinError;
+    type JoinHandle = JoinHandle<()>;
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(work: F) -> JoinHandle<()> {
+        tokio::spawn(work)
+    }
+
+    fn spawn_blocking<F: FnOnce() + Send + 'static>(work: F) -> JoinHandle<()> {
+        tokio::task::spawn_blocking(work)
+    }
+}
+
+impl generic::ContextExt for Bridge {
+    fn scope<F, R>(_: TaskLocals, work: F) -> Pin<Box<dyn Future<Output = R> + Send>>
+    where
+        F: Future<Output = R> + Send + 'static,
+    {
+        // No work of ours calls asyncio.
+        Box::pin(work)
+    }
+
+    fn get_task_locals() -> Option<TaskLocals> {
+        None
+    }
+}
+
+/// A child that forked while a loop ran has that loop's descriptors in common with its parent.
 fn refuse_forked(py: Python<'_>) -> PyResult<()> {
     static OWNER: OnceLock<u32> = OnceLock::new();
     let process = std::process::id();

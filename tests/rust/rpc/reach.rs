@@ -1,4 +1,4 @@
-use super::peers::{Script, ask, client, fails, http2, socket, to};
+use super::peers::{SOON, Script, ask, client, fails, http2, socket, to};
 use evbackup::error::{Error, Kind};
 use evbackup::rpc::{Connect, Request, Tls, connect};
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ async fn a_black_hole_ends_within_the_time_given() {
         options.connect_timeout = Duration::from_millis(300);
         let began = Instant::now();
         let error = refusal(&options).await;
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
         assert_eq!(error.kind(), Kind::Unavailable);
         assert_eq!(error.what(), "expected an answer within 0.3 s, found silence");
     }
@@ -162,6 +162,6 @@ async fn localhost_is_reached_by_whichever_address_answers() {
     let options = Connect::new(format!("localhost:{}", server.port()).parse().unwrap());
     let began = Instant::now();
     connect(&options).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < SOON);
     assert!(ask(server, 0).await.is_err());
 }

