@@ -157,6 +157,8 @@ struct Series {
     given_up: usize,
     /// Badger itself has lost values.
     lost: usize,
+    /// Those of them of which Badger's own reader finds everything, for it was written again.
+    unproven: Vec<String>,
     commits: u64,
     /// How often each step came, and each trouble.
     steps: BTreeMap<String, usize>,
@@ -167,6 +169,7 @@ impl Series {
         self.taken += other.taken;
         self.given_up += other.given_up;
         self.lost += other.lost;
+        self.unproven.extend(other.unproven);
         self.commits += other.commits;
         for (step, count) in other.steps {
             *self.steps.entry(step).or_default() += count;
@@ -188,12 +191,13 @@ fn take(name: &str, flags: &'static [&'static str], seed: u64) {
             all.add(series(name, flags, seed + 100 * number, SNAPSHOTS - all.taken));
         }
     }
-    let Series { taken, given_up, lost, commits, steps } = all;
+    let Series { taken, given_up, lost, unproven, commits, steps } = all;
     eprintln!(
-        "{name}: {taken} snapshots, {given_up} given up, {lost} directories of which Badger has lost values, 0 violations, {commits} commits, {:.1} s; {steps:?}",
+        "{name}: {taken} snapshots, {given_up} given up, {lost} directories of which Badger has lost values (not proven: {unproven:?}), 0 violations, {commits} commits, {:.1} s; {steps:?}",
         start.elapsed().as_secs_f64(),
     );
     assert_eq!(taken, SNAPSHOTS, "Badger loses values all the time, {lost} times");
+    assert!(unproven.len() <= 1, "Badger has lost nothing: {unproven:?}");
     assert!(commits > 500, "the node hardly wrote: {commits} commits");
     assert!(given_up < SNAPSHOTS / 2, "gave up {given_up} times");
 }
@@ -255,14 +259,11 @@ fn series(name: &str, flags: &'static [&'static str], seed: u64, wanted: usize) 
             }
             Err(error) => {
                 locked(&node).end();
-                // Killed while it collects values, Badger loses some; what is left is damaged, and was called so.
-                let own = badgers_own(&place);
-                assert_ne!(
-                    own,
-                    serde_json::json!([]),
-                    "snapshot {} of {name}, seed {seed}: {error}",
-                    all.taken
-                );
+                // Killed while it collects values, Badger loses some; what is left is damaged, and was called so. All of them may have
+                // been written again before it was stopped: then nothing shows whose fault it was. One of ours would come again.
+                if badgers_own(&place) == serde_json::json!([]) {
+                    all.unproven.push(format!("snapshot {} of {name}, seed {seed}: {error}", all.taken));
+                }
                 all.lost += 1;
                 break;
             }

@@ -21,6 +21,8 @@ from interop.peers import Badger, EndedError, Peer, Tally
 
 # New directories after those of which Badger has lost something.
 TRIES = 10
+# Damaged snapshots of which nothing shows any more that it was Badger's loss; one of ours would come again.
+UNPROVEN = 1
 # Snapshots for which a busy machine may leave no moment, beside one for each that is taken.
 GIVEN_UP = 12
 T = TypeVar("T")
@@ -106,11 +108,16 @@ def model(badger: Badger, segments: list[Path], acknowledged: str, begun: str, v
 class LostError(Exception):
     """Badger has lost values: it does so when it collects them, most of all where it is killed or closed meanwhile."""
 
+    def __init__(self, keys: set[bytes]) -> None:
+        super().__init__(keys)
+        self.keys = keys
+
 
 def lost_by_badger(badger: Badger, frozen: Path) -> set[bytes]:
     """The keys of a damaged directory whose values our reader does not find; Badger's own finds none of them either.
 
-    It may well miss more: ours asks older copies of a key, too, where the newest one leads nowhere.
+    It may well miss more: ours asks older copies of a key, too, where the newest one leads nowhere. There is none where all of them were
+    written again between the snapshot and the moment at which the process stood still: each key is within a second or so.
     """
     findings = evbackup.verify(frozen, chain=False).findings
     ours = {bytes.fromhex(finding.key or "") for finding in findings if finding.code == "badger-value"}
@@ -120,7 +127,6 @@ def lost_by_badger(badger: Badger, frozen: Path) -> set[bytes]:
     badger.lines("backup", "--dir", opened, "--out", everything)
     with evbackup.open(everything) as stored:
         theirs = {key for key in ours if (entry := stored.get(key)) is not None and not entry.value}
-    assert ours, f"nothing is damaged in {frozen}"
     assert ours == theirs, f"Badger itself has {ours - theirs}; see {frozen}"
     return ours
 
@@ -135,6 +141,7 @@ class Series:
     entries: int = 0
     given_up: int = 0
     lost: int = 0  # directories of which Badger itself has lost a value
+    unproven: int = 0  # those of them of which no key is left to show it
     # Those in which Badger itself ended with a fault: its GC may read a file that the end of an iterator has taken away.
     crashed: int = 0
     longest: float = 0.0
@@ -178,13 +185,22 @@ class Series:
             self.counts[name] += getattr(writer, name)
         if damaged is not None:
             # What is left is damaged, and was called so.
-            lost_by_badger(badger, frozen)
+            self.unproven += not lost_by_badger(badger, frozen)
             self.lost += 1
+            assert self.unproven <= UNPROVEN + self.taken // 200, (
+                f"{self.unproven} damaged snapshots, and nothing damaged in {self.evidence}"
+            )
 
 
 def until_nothing_is_lost(work: Callable[[Path], T], folder: Path) -> T:
     """What work comes to in a new directory, the first in which Badger loses nothing and does not crash."""
+    unproven = 0
     for number in range(TRIES):
-        with contextlib.suppress(LostError, EndedError):
+        try:
             return work(folder / str(number))
+        except EndedError:  # noqa: PERF203  # a few times
+            continue
+        except LostError as lost:
+            unproven += not lost.keys
+            assert unproven <= UNPROVEN, f"{unproven} damaged snapshots, and nothing damaged in {folder}"
     pytest.fail(f"Badger has lost values or crashed in each of {TRIES} directories")
