@@ -271,8 +271,10 @@ class Comparison:
         if params["engine"] not in (None, self.there.engine):
             return False
         plan = None
-        if params["trusted"] is not None or params["genesis"] is not None or params["was_based"]:
-            # A plan holds the blocks against what is known, and fails where they are others or nothing is known.
+        known = params["trusted"] is not None or params["genesis"] is not None or params["was_based"]
+        if known or (params["history"] and params["at_height"] is not None):
+            # A plan holds the blocks against what is known, and fails as the restore does: where they are others, where nothing is known, and
+            # where options do not go together.
             plan = self.plan(self.paths, **held_against(params), **common.reading(params))
         try:
             if params["compare"] == "height" and not any(params[name] for name in CUT):

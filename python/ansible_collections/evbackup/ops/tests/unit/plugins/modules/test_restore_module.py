@@ -56,6 +56,18 @@ def test_a_folder_stands_for_its_newest_chain(run, folder, store, tmp_path):
     assert evbackup.digest(tmp_path / "copy") == evbackup.digest(store)
 
 
+def test_a_cut_with_the_history_is_refused_the_second_time_as_well(run, segments, tmp_path):
+    dest = tmp_path / "node"
+    given = dict(compare="height", at_height=40)
+    both = dict(given, history=True)
+    failed = run(restore, **arguments(segments, dest, **both))
+    assert failed["code"] == "invalid-argument"
+    assert run(restore, **arguments(segments, dest, **given))["changed"] is True
+    assert run(restore, **arguments(segments, dest, **given))["changed"] is False
+    for check in (False, True):
+        assert run(restore, check=check, **arguments(segments, dest, **both))["code"] == failed["code"]
+
+
 def test_was_based_with_nothing_known_is_refused_the_second_time_as_well(run, segments, tmp_path):
     dest = tmp_path / "copy"
     failed = run(restore, **arguments(segments, dest, was_based=True))
