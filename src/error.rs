@@ -170,6 +170,13 @@ impl Error {
         this
     }
 
+    /// Says first what cannot be done for it.
+    #[must_use]
+    pub fn cannot(mut self, doing: impl fmt::Display) -> Self {
+        self.0.what = format!("cannot {doing}: {}", self.0.what).into();
+        self
+    }
+
     /// Adds the file it is about, unless a lower layer already has.
     #[must_use]
     pub fn at_path(mut self, path: impl AsRef<Path>) -> Self {

@@ -98,7 +98,12 @@ pub(super) async fn run(
         }
     };
     guard.disarm();
-    result
+    // Two do not go together: the base is in the text already.
+    result.map_err(|error| match &options.origin {
+        _ if error.kind() != Kind::Mismatch => error,
+        Origin::Server(connect) => error.at(connect.address.to_string()),
+        Origin::Datastore(path, _) => error.at_path(path),
+    })
 }
 
 /// Which RPCs a server is asked for.
@@ -144,6 +149,14 @@ impl Asked {
     }
 }
 
+/// The source's error, and which base it is about: the source does not know.
+fn refused(base: Option<&Base>, error: Error) -> Error {
+    match base {
+        Some(base) => base.refused(error),
+        None => error,
+    }
+}
+
 const NO_BACKUP_NOTE: &str =
     "the node has no Backup RPC: its blocks were copied one by one; lacks says what is not in it";
 
@@ -175,7 +188,7 @@ async fn from_server(
                 None => error,
             });
         }
-        (incoming, _) => incoming?,
+        (incoming, _) => incoming.map_err(|error| refused(record.base(), error))?,
     };
     record.announce(incoming.announced().clone())?;
     progress.begin(Phase::Receiving, incoming.announced().estimated_bytes);
@@ -244,7 +257,7 @@ impl Arrivals for Received {
 /// The same answer that a server gives, handed to the next thread instead of a wire.
 fn from_datastore(path: &Path, reading: &ReadOptions, record: Record, progress: &Progress) -> Result<Backup> {
     let datastore = datastore::open(path, reading)?;
-    let question = record.question().clone();
+    let (question, base) = (record.question().clone(), record.base().cloned());
     let (sender, receiver) = mpsc::sync_channel(WAITING);
     std::thread::scope(|threads| {
         let datastore = &*datastore;
@@ -262,8 +275,9 @@ fn from_datastore(path: &Path, reading: &ReadOptions, record: Record, progress: 
         let answered = answering.join().unwrap_or_else(|_| Err(Error::io("a thread has died")));
         match (answered, recorded) {
             // Whoever hears that the other has given up is not the one who knows why.
-            (Err(error), Err(other)) if other.kind() == Kind::Cancelled => Err(error),
-            (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+            (Err(error), Err(other)) if other.kind() == Kind::Cancelled => Err(refused(base.as_ref(), error)),
+            (_, Err(error)) => Err(error),
+            (Err(error), Ok(_)) => Err(refused(base.as_ref(), error)),
             (Ok(()), Ok(backup)) => Ok(backup),
         }
     })

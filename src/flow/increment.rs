@@ -7,7 +7,7 @@
 use super::segment::expect_file;
 use crate::base::progress::Progress;
 use crate::entry::{Entry, META_DELETE, Sink, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::evnode::key::is_block_family;
 use crate::repo::keys::KeysReader;
 use crate::repo::manifest::Manifest;
@@ -57,12 +57,18 @@ impl Base {
 
     /// The error that says the source is not what the base was taken from.
     pub fn mismatch(&self, what: impl Into<String>) -> Error {
-        Error::mismatch(format!("cannot follow {}: {}", self.name(), what.into()))
-            .with_hint("take a full backup, or pass on_mismatch=\"full\"")
+        self.refused(
+            Error::mismatch(what.into()).with_hint("take a full backup, or pass on_mismatch=\"full\""),
+        )
     }
 
-    fn name(&self) -> String {
-        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    /// An error of the source, which knows its own side only: where it is a mismatch, it is the base's.
+    #[must_use]
+    pub fn refused(&self, error: Error) -> Error {
+        match error.kind() {
+            Kind::Mismatch => error.cannot(format_args!("follow {}", self.path.display())),
+            _ => error,
+        }
     }
 }
 
