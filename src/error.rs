@@ -170,7 +170,7 @@ impl Error {
         this
     }
 
-    /// Says first what cannot be done for it.
+    /// Says before the text what cannot be done because of it.
     #[must_use]
     pub fn cannot(mut self, doing: impl fmt::Display) -> Self {
         self.0.what = format!("cannot {doing}: {}", self.0.what).into();
@@ -316,6 +316,14 @@ mod tests {
         let error = error.at_path("a.badger").at_path("b.badger");
         assert_eq!(error.to_string(), "a.badger: expected a key, found nothing at byte 7");
         assert_eq!((error.offset(), error.path()), (Some(7), Some(Path::new("a.badger"))));
+    }
+
+    #[test]
+    fn says_what_cannot_be_done_behind_the_place() {
+        let error =
+            Error::mismatch("found another").at("node:7331").with_hint("look").cannot("follow a.badger");
+        assert_eq!(error.to_string(), "node:7331: cannot follow a.badger: found another");
+        assert_eq!((error.kind(), error.hint()), (Kind::Mismatch, Some("look")));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(super) async fn run(
     progress: &Progress,
 ) -> Result<Backup> {
     let question = Question::new(options, base.as_ref())?;
-    let asked = Asked::of(options, base.as_ref(), &question)?;
+    let asked = Asked::of(options, base.as_ref(), &question).map_err(|error| placed(options, error))?;
     let guard = progress.cancel_on_drop();
     progress.begin(Phase::Preparing, 0);
     let opened = (Arc::clone(options), base.is_some() || question.since > 0);
@@ -98,12 +98,16 @@ pub(super) async fn run(
         }
     };
     guard.disarm();
-    // Two do not go together: the base is in the text already.
-    result.map_err(|error| match &options.origin {
+    result.map_err(|error| placed(options, error))
+}
+
+/// What does not go together is two things: one of them is the source.
+fn placed(options: &Options, error: Error) -> Error {
+    match &options.origin {
         _ if error.kind() != Kind::Mismatch => error,
         Origin::Server(connect) => error.at(connect.address.to_string()),
         Origin::Datastore(path, _) => error.at_path(path),
-    })
+    }
 }
 
 /// Which RPCs a server is asked for.

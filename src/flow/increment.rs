@@ -16,6 +16,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// What is to be done where a base does not fit; also over the wire, so a client knows by it what the error is about.
+const FULL_HINT: &str = "take a full backup, or pass on_mismatch=\"full\"";
+
+/// A base and a source that do not fit.
+pub(super) fn mismatch(what: impl Into<String>) -> Error {
+    Error::mismatch(what.into()).with_hint(FULL_HINT)
+}
+
 /// The segment that an increment follows.
 #[derive(Clone, Debug)]
 pub struct Base {
@@ -57,18 +65,20 @@ impl Base {
 
     /// The error that says the source is not what the base was taken from.
     pub fn mismatch(&self, what: impl Into<String>) -> Error {
-        self.refused(
-            Error::mismatch(what.into()).with_hint("take a full backup, or pass on_mismatch=\"full\""),
-        )
+        self.refused(mismatch(what))
     }
 
-    /// An error of the source, which knows its own side only: where it is a mismatch, it is the base's.
+    /// An error of the source, which does not know what the base is called here: where it is about the base, that is said.
     #[must_use]
     pub fn refused(&self, error: Error) -> Error {
-        match error.kind() {
-            Kind::Mismatch => error.cannot(format_args!("follow {}", self.path.display())),
+        match (error.kind(), error.hint()) {
+            (Kind::Mismatch, Some(FULL_HINT)) => error.cannot(format_args!("follow {}", self.name())),
             _ => error,
         }
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 }
 

@@ -10,9 +10,10 @@
 
 use crate::base::progress::Progress;
 use crate::entry::{Datastore, Entry, META_DELETE, Need, Sink, Snapshot, Source};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evnode::key;
 use crate::flow::hasher::hex;
+use crate::flow::increment::mismatch;
 use crate::format::Writer;
 use crate::proto::evnode::BackupRequest;
 use crate::rpc::{Announced, Base, Listed, Outlet};
@@ -232,8 +233,4 @@ fn same_block(base: &Base, entry: &Entry<'_>) -> Result<Option<u64>> {
             base.height, entry.version
         ))),
     }
-}
-
-fn mismatch(what: impl Into<String>) -> Error {
-    Error::mismatch(what.into()).with_hint("take a full backup, or pass on_mismatch=\"full\"")
 }

@@ -1,9 +1,9 @@
 //! One piece of work that Python waits for or awaits: the only place that releases the GIL, hears signals, cancels and
 //! survives `fork()`.
 //!
-//! A verb runs as a task on one multi-threaded runtime per process. [`Job::wait`] looks up ten times a second, for signals and for
-//! progress; [`Job::future`] hands the same task to asyncio. Both cancel in the same way: the task is dropped, and
-//! [`Progress::cancel`] tells its blocking half, which stops at its next check and removes what it had begun.
+//! A verb runs as a task on one multi-threaded runtime per process, which nobody but [`RUNTIME`] holds: so [`shutdown`] can end it. [`Job::wait`]
+//! looks up ten times a second, for signals and for progress; [`Job::future`] hands the same task to asyncio. Both cancel in the same way:
+//! the task is dropped, and [`Progress::cancel`] tells its blocking half, which stops at its next check and removes what it had begun.
 
 use super::error::to_python;
 use crate::base::progress::Progress;
@@ -13,10 +13,12 @@ use pyo3::prelude::*;
 use pyo3_async_runtimes::{TaskLocals, generic};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 /// How often a waiting thread looks up: the longest that a signal waits, and the shortest time between two progress calls.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,6 +30,7 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// Makes the Python object of a result, once the GIL is held again.
 type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 type Work = Pin<Box<dyn Future<Output = Result<Finish>> + Send>>;
+type Ended = Result<Result<Finish>, JoinError>;
 
 /// Work that has not begun: `wait` for it, or await it, once.
 #[pyclass(frozen, module = "evbackup._evbackup")]
@@ -56,10 +59,11 @@ impl Job {
     }
 
     /// Starts the work; a second time there is none.
-    fn start(&self, runtime: &Runtime) -> PyResult<Task> {
+    fn start(&self, runtime: &Handle) -> PyResult<(Task, JoinHandle<Result<Finish>>)> {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
         let work = work.ok_or_else(|| PyRuntimeError::new_err("a job can be waited for or awaited once"))?;
-        Ok(Task { handle: runtime.spawn(work), progress: self.progress.clone() })
+        let handle = runtime.spawn(work);
+        Ok((Task { handle: handle.abort_handle(), progress: self.progress.clone() }, handle))
     }
 }
 
@@ -70,15 +74,16 @@ impl Job {
     #[pyo3(signature = (on_progress=None))]
     fn wait(&self, py: Python<'_>, on_progress: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let runtime = runtime()?;
-        let mut task = self.start(&runtime)?;
+        let (task, handle) = self.start(&runtime)?;
+        let (sender, mut receiver) = sync_channel(1);
+        // Whoever waits may have gone by then.
+        runtime.spawn(async move { drop(sender.send(handle.await)) });
         let look = |py: Python<'_>| {
             py.check_signals()?;
             on_progress.map_or(Ok(()), |callback| callback.call0().map(drop))
         };
         loop {
-            let ended = py.detach(|| {
-                runtime.block_on(async { tokio::time::timeout(TICK, &mut task.handle).await.ok() })
-            });
+            let ended = py.detach(|| within(TICK, &mut receiver));
             let looked = look(py);
             match (ended, looked) {
                 (Some(ended), Ok(())) => return finish(py, ended),
@@ -86,9 +91,7 @@ impl Job {
                 (None, Ok(())) => {}
                 (None, Err(raised)) => {
                     task.cancel();
-                    let _ = py.detach(|| {
-                        runtime.block_on(async { tokio::time::timeout(GRACE, &mut task.handle).await })
-                    });
+                    drop(py.detach(|| within(GRACE, &mut receiver)));
                     return Err(raised);
                 }
             }
@@ -97,17 +100,14 @@ impl Job {
 
     /// An `asyncio.Future` of the running loop; cancelling it cancels the work.
     fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        refuse_forked(py)?;
+        expect_asyncio(py)?;
         let runtime = runtime()?;
-        let mut task = self.start(&runtime)?;
+        let (task, handle) = self.start(&runtime)?;
         let _within = runtime.enter();
         generic::future_into_py::<Bridge, _, _>(py, async move {
-            let ended = (&mut task.handle).await;
-            // Nobody is left to hear it where the interpreter has ended meanwhile.
-            match Python::try_attach(|py| finish(py, ended)) {
-                Some(result) => result,
-                None => std::future::pending().await,
-            }
+            let ended = handle.await;
+            drop(task);
+            Ok(Outcome(ended))
         })
     }
 
@@ -124,7 +124,7 @@ impl Job {
 
 /// A running task that is cancelled when its owner goes.
 struct Task {
-    handle: JoinHandle<Result<Finish>>,
+    handle: AbortHandle,
     progress: Progress,
 }
 
@@ -141,7 +141,32 @@ impl Drop for Task {
     }
 }
 
-fn finish(py: Python<'_>, ended: Result<Result<Finish>, JoinError>) -> PyResult<Py<PyAny>> {
+/// What a task has come to, unless it still runs after so long.
+fn within(time: Duration, receiver: &mut Receiver<Ended>) -> Option<Ended> {
+    match receiver.recv_timeout(time) {
+        Ok(ended) => Some(ended),
+        Err(RecvTimeoutError::Timeout) => None,
+        // The runtime is gone, and the interpreter is on its way: what a daemon thread would say now, nobody hears.
+        Err(RecvTimeoutError::Disconnected) => loop {
+            std::thread::park();
+        },
+    }
+}
+
+/// What becomes a Python object where the bridge holds the GIL, on a thread that may wait for it.
+struct Outcome(Ended);
+
+impl<'py> IntoPyObject<'py> for Outcome {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        finish(py, self.0).map(|object| object.into_bound(py))
+    }
+}
+
+fn finish(py: Python<'_>, ended: Ended) -> PyResult<Py<PyAny>> {
     match ended {
         Ok(Ok(finish)) => finish(py),
         Ok(Err(error)) => Err(to_python(py, &error)),
@@ -150,24 +175,29 @@ fn finish(py: Python<'_>, ended: Result<Result<Finish>, JoinError>) -> PyResult<
     }
 }
 
-static RUNTIME: Mutex<Option<(u32, Arc<Runtime>)>> = Mutex::new(None);
+static RUNTIME: Mutex<Option<(u32, Runtime)>> = Mutex::new(None);
+/// The process that imported this.
+static IMPORTER: OnceLock<u32> = OnceLock::new();
+/// Its interpreter is about to end.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The runtime of this process. A forked child inherits its parent's without the threads, and waiting on that would hang for
 /// ever: it gets its own.
-pub(crate) fn runtime() -> PyResult<Arc<Runtime>> {
+fn runtime() -> PyResult<Handle> {
     let process = std::process::id();
     let mut held = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((owner, runtime)) = &*held
         && *owner == process
     {
-        return Ok(Arc::clone(runtime));
+        return Ok(runtime.handle().clone());
     }
-    let fresh = Arc::new(Builder::new_multi_thread().thread_name("evbackup").enable_all().build()?);
-    if let Some(inherited) = held.replace((process, Arc::clone(&fresh))) {
+    let fresh = Builder::new_multi_thread().thread_name("evbackup").enable_all().build()?;
+    let handle = fresh.handle().clone();
+    if let Some(inherited) = held.replace((process, fresh)) {
         // Dropping it would join threads that this process does not have.
         std::mem::forget(inherited);
     }
-    Ok(fresh)
+    Ok(handle)
 }
 
 /// What brings a result to asyncio runs on the runtime of this process, too: `shutdown` waits for it. A thread of the library's own runtime
@@ -201,31 +231,36 @@ impl generic::ContextExt for Bridge {
     }
 }
 
-/// A child that forked while a loop ran has that loop's descriptors in common with its parent.
-fn refuse_forked(py: Python<'_>) -> PyResult<()> {
-    static OWNER: OnceLock<u32> = OnceLock::new();
-    let process = std::process::id();
-    if *OWNER.get_or_init(|| process) == process {
+/// Remembers which process this is; at import.
+pub(crate) fn imported() {
+    IMPORTER.get_or_init(std::process::id);
+}
+
+/// A forked child has its parent's loops, with their descriptors. And a result that is on its way when the interpreter ends must be waited
+/// for: of what begins behind [`shutdown`], nobody does.
+fn expect_asyncio(py: Python<'_>) -> PyResult<()> {
+    let error = if ENDING.load(Relaxed) {
+        Error::unsupported("expected asyncio before the interpreter ends, found it ending")
+            .with_hint("call the function without _async")
+    } else if IMPORTER.get() != Some(&std::process::id()) {
+        let what = "expected asyncio in the process that imported evbackup, found a forked child";
+        Error::unsupported(what).with_hint(
+            "start workers with the spawn or forkserver method, or call the function without _async",
+        )
+    } else {
         return Ok(());
-    }
-    let error =
-        Error::unsupported("expected asyncio in the process that imported evbackup, found a forked child")
-            .with_hint(
-                "start workers with the spawn or forkserver method, or call the function without _async",
-            );
+    };
     Err(to_python(py, &error))
 }
 
-/// Waits a few seconds for cancelled work to clean up; at the interpreter's end.
+/// Ends the runtime, at the interpreter's end: waits a few seconds for cancelled work to clean up, and for results that are on their way.
 #[pyfunction]
 pub(crate) fn shutdown(py: Python<'_>) {
+    ENDING.store(true, Relaxed);
     let held = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner).take();
     match held {
         Some((owner, runtime)) if owner == std::process::id() => {
-            // Another thread that still waits holds the runtime too; then it ends with the process.
-            if let Some(runtime) = Arc::into_inner(runtime) {
-                py.detach(|| runtime.shutdown_timeout(SHUTDOWN));
-            }
+            py.detach(|| runtime.shutdown_timeout(SHUTDOWN));
         }
         inherited => std::mem::forget(inherited),
     }

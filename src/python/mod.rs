@@ -38,6 +38,7 @@ mod _evbackup {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::log_to_python(module.py());
+        super::job::imported();
         Ok(())
     }
 }

@@ -276,27 +276,88 @@ def test_a_process_that_ends_in_the_middle_ends() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_process_ends_while_a_result_is_on_its_way_to_asyncio() -> None:
-    """The loop has the result, and the thread that brought it is still in Python: it must be out of it before the interpreter ends."""
-    script = """
-import asyncio, sys, time
-from evbackup import _evbackup
+LATE = """
+import asyncio, atexit, sys, threading, time
+
+def before_the_import(work):
+    # Those that were registered first run last.
+    atexit.register(work)
 
 class Loop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(self, *args, **options):
         handle = super().call_soon_threadsafe(*args, **options)
-        time.sleep(0.2)
+        time.sleep(0.4)
         return handle
 
 class Slow:
     def __del__(self, sleep=time.sleep):
-        sleep(0.6)
+        sleep(0.8)
 
 async def work():
     return await _evbackup.probe(0)
 
+def waiting(seconds):
+    threading.Thread(target=_evbackup.probe(seconds).wait, daemon=True).start()
+    time.sleep(0.1)
+
+# Cleared late, when threads that ask for the interpreter are ended.
 sys.slow = Slow()
-Loop().run_until_complete(work())
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "from evbackup import _evbackup\nLoop().run_until_complete(work())",
+        "from evbackup import _evbackup\nwaiting(60)\nLoop().run_until_complete(work())",
+        # The thread has its result while the other is on its way, and the interpreter is not yet ending.
+        "before_the_import(lambda: time.sleep(0.8))\nfrom evbackup import _evbackup\nwaiting(0.3)\nLoop().run_until_complete(work())",
+    ],
+    ids=["alone", "beside a thread that waits", "beside a thread that ends"],
+)
+def test_a_process_ends_while_a_result_is_on_its_way_to_asyncio(ending: str) -> None:
+    """The loop has the result, and the thread that brought it is still in Python: it must be out of it before the interpreter ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE + ending], capture_output=True, text=True, timeout=20, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_asyncio_behind_the_shutdown_is_refused_with_advice() -> None:
+    ending = """
+def late():
+    try:
+        Loop().run_until_complete(work())
+    except evbackup.UnsupportedError as error:
+        print(error, error.hint)
+    print(_evbackup.probe(0).wait()["seconds"])
+
+before_the_import(late)
+import evbackup
+from evbackup import _evbackup
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE + ending], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said = "expected asyncio before the interpreter ends, found it ending call the function without _async\n0.0\n"
+    assert done.stdout == said
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_of_who_never_awaited_is_refused_asyncio_too() -> None:
+    ending = """
+import os
+from evbackup import _evbackup
+if os.fork() == 0:
+    try:
+        asyncio.run(work())
+    except Exception as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE + ending], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stdout == "expected asyncio in the process that imported evbackup, found a forked child\n"

@@ -18,7 +18,7 @@ def refused(server: Node, base: evbackup.Backup, out: Path, *texts: str) -> None
     assert names(out) == before
     assert caught.value.hint
     assert "full" in caught.value.hint
-    assert str(caught.value).startswith(f"{server.address}: cannot follow {base.path}: ")
+    assert str(caught.value).startswith(f"{server.address}: cannot follow full.badger: ")
     for text in texts:
         assert text in str(caught.value)
     made = evbackup.backup(server.address, out / "instead.badger", since=base, on_mismatch="full")
@@ -98,7 +98,7 @@ def test_another_directory(badger: Badger, node: Path, out: Path) -> None:
     with pytest.raises(evbackup.MismatchError) as caught:
         evbackup.backup(other, out / "inc.badger", since=base)
     assert caught.value.path == other
-    assert str(caught.value).startswith(f"{other}: cannot follow {base.path}: expected a base of store ")
+    assert str(caught.value).startswith(f"{other}: cannot follow full.badger: expected a base of store ")
 
 
 def test_a_rollback(badger: Badger, node: Path, out: Path) -> None:
@@ -166,7 +166,7 @@ def test_the_stores_of_two_servers_of_ours(badger: Badger, node: Path, out: Path
         evbackup.restore(full, out / name, engine="rocksdb")
     with evbackup.serve(out / "one", "127.0.0.1:0") as ours:
         base = evbackup.backup(ours.address, out / "base.badger")
-        with pytest.raises(evbackup.MismatchError, match=f"^{ours.address}: cannot follow {full.path}: expected "):
+        with pytest.raises(evbackup.MismatchError, match=f"^{ours.address}: cannot follow full.badger: expected "):
             evbackup.backup(ours.address, out / "inc.badger", since=full)
     with evbackup.serve(out / "other", "127.0.0.1:0") as ours:
         with pytest.raises(evbackup.MismatchError, match="store"):

@@ -420,7 +420,7 @@ async fn a_rate_holds_on_either_side() {
         let began = Instant::now();
         drain(client.backup(Request::default()).await.unwrap()).await.unwrap();
         let took = began.elapsed().as_secs_f64();
-        assert!(took >= 0.25, "{took} s");
+        assert!((0.25..10.0).contains(&took), "{took} s");
     }
 }
 
