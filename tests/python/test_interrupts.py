@@ -36,7 +36,7 @@ class Large:
         evbackup.restore(self.full, self.base, engine="rocksdb")
         grow(self.store, BLOCKS)
         self.chain = [self.full, evbackup.backup(self.store, folder / "inc.badger", since=self.full)]
-        self.digest = evbackup.digest(self.store)
+        self.full_digest, self.digest = evbackup.digest(self.full), evbackup.digest(self.store)
 
 
 @pytest.fixture(scope="module")
@@ -85,40 +85,6 @@ def verb(request: pytest.FixtureRequest, large: Large) -> Any:
         yield verbs[request.param]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, large: Large) -> Path:
-    """A folder to write to, with a store to apply to."""
-    shutil.copytree(large.base, tmp_path / "base")
-    return tmp_path
-
-
-def check(folder: Path, large: Large) -> None:
-    """Nothing is left, and the store is as before."""
-    assert settled(folder) == ["base"]
-    assert evbackup.digest(folder / "base") == evbackup.digest(large.full)
-
-
-def test_ctrl_c(verb: Verb, folder: Path, large: Large) -> None:
-    taken = []
-    for _ in range(TRIES):
-        sent = 0.0
-
-        def send() -> None:
-            nonlocal sent
-            sent = time.monotonic()
-            os.kill(os.getpid(), signal.SIGINT)
-
-        timer = threading.Timer(DELAY_S, send)
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            verb[0](folder)
-        taken.append(time.monotonic() - sent)
-        check(folder, large)
-    assert min(taken) <= PROMPT_S
-    # What was interrupted works when it is run again.
-    verb[0](folder)
-
-
 def once_free(work: Callable[[], Any], within_s: float = 5.0) -> Any:
     """Its result once what ran before has given up its target: cancelled by asyncio, it ends on a thread of its own."""
     results = []
@@ -135,21 +101,68 @@ def once_free(work: Callable[[], Any], within_s: float = 5.0) -> Any:
     return results[0]
 
 
-def test_asyncio_cancel(verb: Verb, folder: Path, large: Large) -> None:
-    async def cancelled() -> float:
+def attempts(place: Path, large: Large, attempt: Callable[[Path], float | None]) -> Path:
+    """Stops work in one new folder after the other: nothing is left, the store is as before, and the best is prompt. The last folder.
+
+    `attempt` says how long it took, or None where the work had ended before it was stopped.
+    """
+    taken: list[float] = []
+    for number in range(5 * TRIES):
+        folder = place / str(number)
+        folder.mkdir()
+        shutil.copytree(large.base, folder / "base")
+        seconds = attempt(folder)
+        names, digest = settled(folder), once_free(lambda folder=folder: evbackup.digest(folder / "base"))  # type: ignore[misc]
+        if seconds is None or names == ["base", "new"] or digest == large.digest:
+            continue  # the machine was busy: nothing was stopped
+        assert names == ["base"]
+        assert digest == large.full_digest
+        taken.append(seconds)
+        if len(taken) == TRIES:
+            assert min(taken) <= PROMPT_S
+            return folder
+    pytest.fail("the work has always ended before it was stopped")
+
+
+def test_ctrl_c(verb: Verb, tmp_path: Path, large: Large) -> None:
+    def attempt(folder: Path) -> float | None:
+        sent, ended = 0.0, False
+
+        def send() -> None:
+            nonlocal sent
+            sent = time.monotonic()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        timer = threading.Timer(DELAY_S, send)
+        try:
+            timer.start()
+            verb[0](folder)
+            ended = True
+            # It comes all the same.
+            timer.join()
+            time.sleep(1)
+        except KeyboardInterrupt:
+            return None if ended else time.monotonic() - sent
+        pytest.fail("no signal came")
+
+    folder = attempts(tmp_path, large, attempt)
+    # What was interrupted works when it is run again.
+    once_free(lambda: verb[0](folder))
+
+
+def test_asyncio_cancel(verb: Verb, tmp_path: Path, large: Large) -> None:
+    async def cancelled(folder: Path) -> float | None:
         task = asyncio.ensure_future(verb[1](folder))
         await asyncio.sleep(DELAY_S)
         asked = time.monotonic()
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        try:
             await task
-        return time.monotonic() - asked
+        except asyncio.CancelledError:
+            return time.monotonic() - asked
+        return None
 
-    taken = []
-    for _ in range(TRIES):
-        taken.append(once_free(lambda: asyncio.run(cancelled())))
-        check(folder, large)
-    assert min(taken) <= PROMPT_S
+    folder = attempts(tmp_path, large, lambda folder: asyncio.run(cancelled(folder)))
     once_free(lambda: asyncio.run(run(verb[1](folder))))
 
 
@@ -165,12 +178,23 @@ def test_a_command_that_is_stopped(large: Large, tmp_path: Path, number: signal.
         "backup": ["backup", str(large.store), "--output", str(tmp_path / "new")],
         "restore": ["restore", *segments, "--to", str(tmp_path / "new"), "--engine", "rocksdb"],
     }
-    process = subprocess.Popen([sys.executable, "-m", "evbackup", *arguments[what]], stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 10
-    while process.poll() is None and not list(tmp_path.iterdir()) and time.monotonic() < end:
-        time.sleep(0.001)
-    process.send_signal(number)
-    assert process.wait(10) == code
+
+    def stopped() -> int:
+        process = subprocess.Popen([sys.executable, "-m", "evbackup", *arguments[what]], stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 10
+        while process.poll() is None and not list(tmp_path.iterdir()) and time.monotonic() < end:
+            time.sleep(0.001)
+        process.send_signal(number)
+        return process.wait(30)
+
+    for _ in range(TRIES):
+        ended = stopped()
+        if ended != 0:
+            break
+        # The machine was busy, and it had ended before.
+        for made in tmp_path.iterdir():
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+    assert ended == code
     assert list(tmp_path.iterdir()) == []
 
 

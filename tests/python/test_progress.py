@@ -82,14 +82,14 @@ def test_a_bar_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     wait(_evbackup.probe(0.3), True)
     assert "preparing" in display.texts[0]
     assert any(re.search(r'<progress [^>]*value="0\.\d+" max="1">.*writing', text) for text in display.texts)
-    assert re.fullmatch(r"<div><span>done after 0\.\d s</span></div>", display.texts[-1])
+    assert re.fullmatch(r"<div><span>done after \d+\.\d s</span></div>", display.texts[-1])
 
 
 def test_a_bar_says_how_it_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     display = Display(monkeypatch)
     with pytest.raises(evbackup.DamagedError):
         wait(_evbackup.probe(0.15, "damaged"), True)
-    assert "stopped after 0." in display.texts[-1]
+    assert "stopped after " in display.texts[-1]
     assert "<progress" not in display.texts[-1]
 
 

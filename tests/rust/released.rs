@@ -27,7 +27,7 @@ use std::time::Duration;
 fn options(address: SocketAddr, path: &Path, since: Since) -> backup::Options {
     let mut options = backup::Options { since, ..to_file(&at_address(&address.to_string()), path) };
     if let backup::Origin::Server(connect) = &mut options.origin {
-        connect.idle_timeout = Duration::from_secs(2);
+        connect.idle_timeout = Duration::from_secs(6);
     }
     options
 }

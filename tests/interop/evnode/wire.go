@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -102,13 +103,18 @@ func (me *identity) sign(home, folder string) error {
 	return err
 }
 
-// A port of loopback that was free a moment ago: ev-node does not say which one it got.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// A port of loopback that was free a moment ago: ev-node does not say which one
+// it got. It is below those that the system gives out by itself, to whoever
+// connects meanwhile.
+func freePort() (port int, err error) {
+	for range 100 {
+		port = 20000 + rand.IntN(10000)
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, listener.Close()
+		}
 	}
-	return listener.Addr().(*net.TCPAddr).Port, listener.Close()
+	return 0, err
 }
 
 func configure(f flags) (config.Config, error) {

@@ -50,6 +50,7 @@ class Writer:
     restarts: int = 0
     rewrites: int = 0
     commits: int = 0
+    broken: bool = False  # Badger does not open what is left of a kill
     peer: Peer = field(init=False)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,7 +77,11 @@ class Writer:
                 self.kills += 1
                 with contextlib.suppress(Exception):
                     self.peer.close()
-                self.start()
+                try:
+                    self.start()
+                except EndedError:
+                    self.broken = True
+                    return
 
 
 @contextlib.contextmanager
@@ -155,7 +160,7 @@ class Series:
         damaged: evbackup.DamagedError | None = None
         frozen = self.evidence / str(self.lost) / "frozen"
         with writing(badger, place, self.run, chance) as writer:
-            while more() and (self.run.kill_s or not writer.peer.has_ended):
+            while more() and not writer.broken and (self.run.kill_s or not writer.peer.has_ended):
                 time.sleep(0.15 * chance.random())
                 acknowledged = writer.tally.acknowledged()
                 start = time.monotonic()
@@ -181,6 +186,7 @@ class Series:
                     writer.count()
                 except EndedError:
                     self.crashed += 1
+        self.crashed += writer.broken
         for name in ("commits", "restarts", "kills", "rewrites"):
             self.counts[name] += getattr(writer, name)
         if damaged is not None:

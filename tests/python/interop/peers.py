@@ -217,6 +217,9 @@ class Peer:
     def stopped(self) -> Iterator[None]:
         """It does nothing while the block runs."""
         self._process.send_signal(signal.SIGSTOP)
+        if not self.has_ended:
+            # Its threads run on until each has heard it.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         try:
             yield
         finally:

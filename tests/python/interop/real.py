@@ -1,6 +1,7 @@
 """The released ev-node of tests/interop/evnode: nodes, their DA layer, and the homes that they live in."""
 
 import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -34,6 +35,14 @@ def moved_in(home: Path, like: Path, *, follower: bool = False) -> Path:
             (home / "config" / key).unlink(missing_ok=True)
     (home / "data").mkdir()
     return home
+
+
+def free_port() -> int:
+    """A port of loopback that is free now, below those that the system gives out by itself, to whoever connects meanwhile."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError
 
 
 class RealNode(Peer):
@@ -117,8 +126,7 @@ class EvNode:
     @contextlib.contextmanager
     def da(self, block_time: str = "100ms") -> Iterator[str]:
         """ev-node's local DA layer, empty; its URL."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
+        port = free_port()
         layer = self.program.with_name(f"{self.program.name}-da")
         command = [str(layer), "-host", "127.0.0.1", "-port", str(port), "-block-time", block_time]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import evbackup
-from interop.peers import Badger, Node, comes_back, later, names
+from interop.peers import Badger, Node, comes_back, names
 
 BYTES = 100_000
 SEGMENT = "full.badger"
@@ -87,7 +87,7 @@ def test_a_stream_that_ends_early(server: Node, out: Path, fault: str, least: in
 
 def test_the_nodes_write_timeout(badger: Badger, node: Path, out: Path) -> None:
     badger.fill(node, "--blocks", 300, "--value-size", 20_000)
-    with badger.serve(node, "--write-timeout", "1s", "--fault", "slow=1000000") as server:
+    with badger.serve(node, "--write-timeout", "4s", "--fault", "slow=300000") as server:
         began = time.monotonic()
         with pytest.raises(evbackup.IncompleteError) as caught:
             evbackup.backup(server.address, out / SEGMENT)
@@ -102,9 +102,14 @@ def test_the_nodes_write_timeout(badger: Badger, node: Path, out: Path) -> None:
 
 def test_a_server_that_is_killed(badger: Badger, node: Path, out: Path) -> None:
     badger.fill(node, "--blocks", 300, "--value-size", 20_000)
-    with badger.serve(node, "--fault", "slow=2000000") as server, later(1.0, server.kill):
+    with badger.serve(node, "--fault", "slow=1000000") as server:
+
+        def kill(progress: evbackup.Progress) -> None:
+            if progress.bytes and not server.has_ended:
+                server.kill()
+
         with pytest.raises(evbackup.IncompleteError) as caught:
-            evbackup.backup(server.address, out / SEGMENT)
+            evbackup.backup(server.address, out / SEGMENT, progress=kill)
         assert 0 < bytes_and_seconds(caught.value)[0] < 6_000_000
         assert names(out) == []
     # The database is none the worse for it, and the next run takes what this one could not.
@@ -173,18 +178,18 @@ def test_a_value_that_was_flipped(server: Node, out: Path) -> None:
 
 def test_a_server_that_hangs(server: Node, out: Path) -> None:
     began = time.monotonic()
-    error = fails(server, out, f"hang={BYTES}", evbackup.UnavailableError, idle_timeout_s=0.7)
-    assert 1.4 <= time.monotonic() - began < 30
+    error = fails(server, out, f"hang={BYTES}", evbackup.UnavailableError, idle_timeout_s=3)
+    assert 6 <= time.monotonic() - began < 60
     assert f"{BYTES} bytes" in str(error)
-    assert "0.7 s" in str(error)
+    assert "3 s" in str(error)
     assert error.hint
 
 
 def test_a_slow_server_is_waited_for(badger: Badger, node: Path, out: Path) -> None:
     badger.fill(node, "--blocks", 100, "--value-size", 4000)
-    with badger.serve(node, "--fault", "slow=250000", "--chunk", 16384) as server:
-        made = evbackup.backup(server.address, out / SEGMENT, idle_timeout_s=1)
-        assert made.elapsed_s > 1.2
+    with badger.serve(node, "--fault", "slow=80000", "--chunk", 16384) as server:
+        made = evbackup.backup(server.address, out / SEGMENT, idle_timeout_s=3)
+        assert made.elapsed_s > 3.5
         comes_back(made, out, server.digest())
 
 

@@ -168,7 +168,9 @@ def test_a_pair_copied_at_a_height_that_nobody_chose(evnode: EvNode, tmp_path: P
             assert node.finish() == 0
         with evnode.aggregator(copy, *flags, log=log) as node:
             assert node.ready["began"] >= went
-            assert (node.ready["replayed"], node.ready["undone"]) == (0, 0)
+            # The execution layer has one more where the node was stopped between executing a block and signing it.
+            assert node.ready["replayed"] == 0
+            assert node.ready["undone"] <= 1
             assert node.finish() == 0
     assert evbackup.verify(database(copy)).raise_for_findings().ok
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import struct
 import time
 import urllib.error
@@ -78,6 +79,7 @@ def behind(evnode: EvNode, da: str, home: Path, copy: Path) -> Iterator[tuple[in
         while True:
             report = node.report()
             if min(report.get("submitted_data", 0), report.get("submitted_headers", 0)) > report["da_included"] + 5:
+                shutil.rmtree(copy, ignore_errors=True)
                 moved_in(copy, home)
                 evbackup.restore(database(home), database(copy))
                 with evbackup.open(database(copy), offline=True) as stored:
@@ -168,7 +170,7 @@ def test_an_aggregator_slower_than_its_da_layer_never_catches_up_with_forced_inc
             node.reaches(20)
             assert node.finish() == 0
         # More than an epoch of 50 DA blocks passes without it.
-        time.sleep(3)
+        time.sleep(6)
         # It reads one DA block in a block time, and makes no block until it has read all.
         with pytest.raises(TimeoutError), evnode.aggregator(home, "--block-time", "400ms", *flags, log=log, ready_s=5):
             pass

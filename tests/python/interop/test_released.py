@@ -104,11 +104,11 @@ def test_a_follower_starts_from_a_copy_and_goes_on(evnode: EvNode, tmp_path: Pat
 
 def test_a_pruned_node_is_copied_from_its_base_and_starts(evnode: EvNode, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    flags = ("--block-time", "10ms", "--prune", "all", "--keep", "60", "--prune-time", "200ms", "--da-time", "50ms")
+    flags = ("--block-time", "10ms", "--prune", "all", "--keep", "300", "--prune-time", "200ms", "--da-time", "50ms")
     with evnode.aggregator(home, *flags) as node:
         deadline = time.monotonic() + 90
         while True:
-            node.reaches(node.tip() + 50)
+            node.reaches(node.tip() + 100)
             made = evbackup.backup(node.rpc, tmp_path / "full.badger", overwrite=True)
             if manifest(made)["pruned"]["blocks"] > 0:
                 break

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import evbackup
-from interop.peers import NOW, PATIENCE_S, Badger, comes_back
+from interop.peers import NOW, PATIENCE_S, Badger, Peer, comes_back
 
 # The blocks of the specification, which ev-node's own code made: the sequencer of these tests makes the same.
 VECTORS = {
@@ -53,15 +53,21 @@ def another_home(home: Path, name: str) -> Path:
     return other
 
 
+def reaches(node: Peer, height: int) -> int:
+    """Waits until it has made a block; where it is."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := int(node.ask("report")["height"])) < height:
+        assert time.monotonic() < deadline, f"it is at {found}"
+        time.sleep(0.02)
+    return found
+
+
 def goes_on(badger: Badger, home: Path) -> int:
     """Starts the sequencer in a home, waits for blocks; the height from which it went on."""
     with badger.node(home, "--block-time", "5ms") as node:
         began = int(node.ready["height"])
         assert node.ready["replayed"] == began
-        deadline = time.monotonic() + PATIENCE_S
-        while node.ask("report")["height"] <= began + 5:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        reaches(node, began + 6)
         assert node.finish() == 0
     with badger.node(home) as node:  # and from what it wrote itself since
         assert node.ready["height"] > began + 5
@@ -73,20 +79,19 @@ def test_a_node_goes_on_from_a_chain(badger: Badger, tmp_path: Path, way: str) -
     home, out = tmp_path / "home", tmp_path / "out"
     out.mkdir()
     with badger.node(home, "--block-time", "5ms") as node:
-        time.sleep(1)
+        reaches(node, 50)
         with evbackup.serve(database(home), "127.0.0.1:0") as server:
             source = server.address if way == "wire" else database(home)
             chain = [evbackup.backup(source, out / "full.badger")]
             heights = [node.ask("report")["height"]]
             for number in range(1, 4):
-                time.sleep(0.4)
-                before = node.ask("report")["height"]
+                before = reaches(node, heights[-1] + 20)
                 chain.append(evbackup.backup(source, out / f"inc{number}.badger", since=chain[-1]))
                 # Nothing that the node had said is missing.
                 assert chain[-1].tip_height is not None
                 assert before <= chain[-1].tip_height <= node.ask("report")["height"]
                 heights.append(before)
-        assert node.ask("report")["height"] > heights[-1]
+        reaches(node, heights[-1] + 1)
     assert [made.kind for made in chain] == ["full", "inc", "inc", "inc"]
     assert all(made.complete_height == made.tip_height for made in chain)
     assert evbackup.verify(chain).raise_for_findings().ok
@@ -98,8 +103,8 @@ def test_a_node_goes_on_from_a_chain(badger: Badger, tmp_path: Path, way: str) -
 
 def test_the_proposals_client_and_badgers_load(badger: Badger, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with badger.node(home, "--block-time", "5ms"):
-        time.sleep(1)
+    with badger.node(home, "--block-time", "5ms") as node:
+        reaches(node, 50)
         with evbackup.serve(database(home), "127.0.0.1:0") as server:
             saved = badger.run(
                 "client", "--addr", server.address, "--out", tmp_path / "saved.badger", "--protocol", "grpc"
@@ -115,8 +120,7 @@ def test_the_proposals_client_and_badgers_load(badger: Badger, tmp_path: Path) -
 def test_a_killed_node_goes_on_from_a_backup_of_what_is_left(badger: Badger, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with badger.node(home, "--block-time", "2ms") as node:
-        time.sleep(1)
-        height = node.ask("report")["height"]
+        height = reaches(node, 50)
         node.kill()
     made = evbackup.backup(database(home), tmp_path / "full.badger")
     restored = another_home(home, "restored")
@@ -130,7 +134,7 @@ def test_the_node_does_not_start_on_less(badger: Badger, tmp_path: Path, key: st
     """So that its starting says something."""
     home = tmp_path / "home"
     with badger.node(home, "--block-time", "5ms") as node:
-        time.sleep(0.5)
+        reaches(node, 10)
         assert node.finish() == 0
     with badger.serve(database(home)) as server:
         server.delete(key)

@@ -14,7 +14,7 @@ async fn held(address: SocketAddr, against: &[PathBuf], sample: usize) -> Result
 
 fn asked(address: SocketAddr, against: &[PathBuf], sample: usize) -> verb::Options {
     let mut connect = Connect::new(address.to_string().parse().unwrap());
-    connect.idle_timeout = Duration::from_secs(2);
+    connect.idle_timeout = Duration::from_secs(6);
     verb::Options {
         connect: Box::new(connect),
         against: against.to_vec(),

@@ -251,7 +251,7 @@ async fn a_port_in_use_and_an_address_of_another_machine() {
 
 #[tokio::test]
 async fn stopping_lets_a_short_backup_end_and_cuts_a_long_one() {
-    let options = || Listen { grace: Duration::from_millis(300), ..loopback() };
+    let options = |grace| Listen { grace: Duration::from_millis(grace), ..loopback() };
     let gate = Arc::new(Barrier::new(2));
     let inside = Arc::clone(&gate);
     let short = handler(move |_, outlet| {
@@ -261,7 +261,7 @@ async fn stopping_lets_a_short_backup_end_and_cuts_a_long_one() {
         outlet.chunk(Bytes::from_static(b"whole"))?;
         outlet.end(1)
     });
-    let server = listen(options(), short).await.unwrap();
+    let server = listen(options(10_000), short).await.unwrap();
     let address = server.address();
     let incoming = ask(address, 0).await.unwrap();
     tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
@@ -270,7 +270,7 @@ async fn stopping_lets_a_short_backup_end_and_cuts_a_long_one() {
     assert_eq!(taken.unwrap().0.concat(), b"whole");
     assert_eq!(connect(&to(address)).await.unwrap_err().kind(), Kind::Unavailable);
 
-    let server = listen(options(), handler(endless)).await.unwrap();
+    let server = listen(options(300), handler(endless)).await.unwrap();
     let incoming = ask(server.address(), 0).await.unwrap();
     let began = Instant::now();
     let (stopped, taken) = tokio::join!(server.stop(), drain(incoming));
@@ -287,7 +287,7 @@ async fn stopping_lets_a_short_backup_end_and_cuts_a_long_one() {
         let _running = Arc::clone(&held);
         endless(request, outlet)
     });
-    let server = listen(options(), counted).await.unwrap();
+    let server = listen(options(300), counted).await.unwrap();
     let stuck = ask(server.address(), 0).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();

@@ -262,10 +262,10 @@ async fn silence_has_a_limit_that_begins_anew_with_each_message() {
     }
 }
 
-/// Slow before the first message, between two chunks and before the end, three times the idle timeout each.
+/// Slow before the first message, between two chunks and before the end, longer than the idle timeout each.
 #[tokio::test]
 async fn heartbeats_keep_a_slow_backup_alive() {
-    let nap = || std::thread::sleep(Duration::from_millis(1500));
+    let nap = || std::thread::sleep(Duration::from_secs(4));
     let options = Listen { heartbeat: Duration::from_millis(50), ..loopback() };
     let slow = super::peers::handler(move |_, outlet| {
         nap();
@@ -276,7 +276,7 @@ async fn heartbeats_keep_a_slow_backup_alive() {
         outlet.end(3)
     });
     let server = listen(options, slow).await.unwrap();
-    let options = Connect { idle_timeout: Duration::from_millis(500), ..to(server.address()) };
+    let options = Connect { idle_timeout: Duration::from_secs(3), ..to(server.address()) };
     let incoming = connect(&options).await.unwrap().backup(Request::default()).await.unwrap();
     assert_eq!(incoming.announced().current_height, 7);
     let (chunks, _, end) = drain(incoming).await.unwrap();
@@ -291,7 +291,7 @@ async fn a_client_of_the_proposal_reads_our_server() {
     let slow = super::peers::handler(|_, outlet| {
         outlet.begin(first(7))?;
         outlet.chunk(pattern(200_000))?;
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(1500));
         outlet.end(3)
     });
     let server = listen(options, slow).await.unwrap();
