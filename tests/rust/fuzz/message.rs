@@ -214,8 +214,9 @@ fn seeds_listed() -> Vec<u8> {
 pub(super) fn through_the_client(data: &[u8]) -> Feature {
     let sent = messages(data);
     let bytes: usize = sent.iter().map(Bytes::len).sum();
-    *PEERS.parrot.0.lock().unwrap() = sent;
+    // One input at a time, whichever test it is of.
     let mut held = PEERS.client.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    *PEERS.parrot.0.lock().unwrap() = sent;
     PEERS.runtime.block_on(async {
         let (client, inputs) = &mut *held;
         *inputs += 1;
