@@ -351,7 +351,7 @@ mod tests {
         let place = Place::new();
         let (path, about) = place.file("000001.sst", &bytes(2 << 20, 7));
         // Of a busy machine the best of a few tries counts.
-        let quick_and_slow = |shares| {
+        let is_quick = |shares| {
             let mut stage = place.stage(Some(8 << 20));
             stage.shares.set(shares).unwrap();
             let begun = Instant::now();
@@ -367,7 +367,7 @@ mod tests {
             quick < slow
         };
         for shares in [true, false] {
-            assert!((0..3).any(|_| quick_and_slow(shares)), "{shares}");
+            assert!((0..3).any(|_| is_quick(shares)), "{shares}");
         }
     }
 

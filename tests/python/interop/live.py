@@ -5,6 +5,7 @@ What is not ours to mend is told apart and proven: Badger itself loses values wh
 
 import contextlib
 import random
+import re
 import shutil
 import threading
 import time
@@ -50,7 +51,6 @@ class Writer:
     restarts: int = 0
     rewrites: int = 0
     commits: int = 0
-    broken: bool = False  # Badger does not open what is left of a kill
     peer: Peer = field(init=False)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -77,11 +77,7 @@ class Writer:
                 self.kills += 1
                 with contextlib.suppress(Exception):
                     self.peer.close()
-                try:
-                    self.start()
-                except EndedError:
-                    self.broken = True
-                    return
+                self.start()
 
 
 @contextlib.contextmanager
@@ -118,11 +114,12 @@ class LostError(Exception):
         self.keys = keys
 
 
-def lost_by_badger(badger: Badger, frozen: Path) -> set[bytes]:
+def lost_by_badger(badger: Badger, frozen: Path, damaged: evbackup.DamagedError) -> set[bytes]:
     """The keys of a damaged directory whose values our reader does not find; Badger's own finds none of them either.
 
     It may well miss more: ours asks older copies of a key, too, where the newest one leads nowhere. There is none where all of them were
-    written again between the snapshot and the moment at which the process stood still: each key is within a second or so.
+    written again between the snapshot and the moment at which the process stood still: each key is within a second or so. The one that
+    the snapshot named must have been.
     """
     findings = evbackup.verify(frozen, chain=False).findings
     ours = {bytes.fromhex(finding.key or "") for finding in findings if finding.code == "badger-value"}
@@ -132,6 +129,9 @@ def lost_by_badger(badger: Badger, frozen: Path) -> set[bytes]:
     badger.lines("backup", "--dir", opened, "--out", everything)
     with evbackup.open(everything) as stored:
         theirs = {key for key in ours if (entry := stored.get(key)) is not None and not entry.value}
+        named = re.search(r"the value of key (\S+) at version (\d+)", str(damaged))
+        now = stored.get(named[1]) if named else None
+        assert ours or (named and now and now.version > int(named[2])), f"nothing is damaged in {frozen}: {damaged}"
     assert ours == theirs, f"Badger itself has {ours - theirs}; see {frozen}"
     return ours
 
@@ -160,7 +160,7 @@ class Series:
         damaged: evbackup.DamagedError | None = None
         frozen = self.evidence / str(self.lost) / "frozen"
         with writing(badger, place, self.run, chance) as writer:
-            while more() and not writer.broken and (self.run.kill_s or not writer.peer.has_ended):
+            while more() and (self.run.kill_s or not writer.peer.has_ended):
                 time.sleep(0.15 * chance.random())
                 acknowledged = writer.tally.acknowledged()
                 start = time.monotonic()
@@ -186,12 +186,11 @@ class Series:
                     writer.count()
                 except EndedError:
                     self.crashed += 1
-        self.crashed += writer.broken
         for name in ("commits", "restarts", "kills", "rewrites"):
             self.counts[name] += getattr(writer, name)
         if damaged is not None:
             # What is left is damaged, and was called so.
-            self.unproven += not lost_by_badger(badger, frozen)
+            self.unproven += not lost_by_badger(badger, frozen, damaged)
             self.lost += 1
             assert self.unproven <= UNPROVEN + self.taken // 200, (
                 f"{self.unproven} damaged snapshots, and nothing damaged in {self.evidence}"

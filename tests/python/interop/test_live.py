@@ -90,7 +90,7 @@ def test_increments_of_a_live_directory_add_up(badger: Badger, tmp_path: Path, r
                     made = evbackup.backup(writer.folder, place / f"{number}.badger", since=chain[-1] if chain else 0)
                 except evbackup.DamagedError as damaged:
                     writer.freeze(place / "frozen")
-                    raise LostError(lost_by_badger(badger, place / "frozen")) from damaged
+                    raise LostError(lost_by_badger(badger, place / "frozen", damaged)) from damaged
                 chain.append(made)
                 if not run.kill_s:
                     writer.peer.ask("stats")  # it still runs
@@ -124,7 +124,7 @@ def test_deletes_are_as_badger_sees_them(badger: Badger, tmp_path: Path) -> None
                 except evbackup.DamagedError as damaged:
                     with writer.stopped():
                         shutil.copytree(place / "live", place / "frozen")
-                    raise LostError(lost_by_badger(badger, place / "frozen")) from damaged
+                    raise LostError(lost_by_badger(badger, place / "frozen", damaged)) from damaged
                 assert made.last_version == version
                 if before == writer.digest():
                     assert evbackup.digest(made, now=NOW) == before

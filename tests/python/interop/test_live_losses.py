@@ -1,5 +1,6 @@
 """What the live tests do where Badger itself loses values or ends with a fault, which is rare: shown where it is made to happen."""
 
+import contextlib
 import os
 import random
 import signal
@@ -37,9 +38,28 @@ def test_what_badger_has_lost_is_proven_and_another_directory_is_taken(badger: B
     assert names(evidence / "0") == ["everything.badger", "frozen", "opened"]
 
 
-def test_a_directory_that_has_lost_nothing_proves_nothing(badger: Badger, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "proven"), [(1, True), (10**9, False)])
+def test_in_a_directory_that_has_lost_nothing_the_key_must_be_written_again(
+    badger: Badger, tmp_path: Path, *, version: int, proven: bool
+) -> None:
     badger.fill(tmp_path / "frozen", "--blocks", 20)
-    assert not lost_by_badger(badger, tmp_path / "frozen")
+    with evbackup.open(tmp_path / "frozen", offline=True) as stored:
+        entry = stored.get("/0/t")
+    assert entry is not None
+    assert entry.version > 1
+    damaged = evbackup.DamagedError(f"expected the value of key /0/t at version {version}, found no such value log")
+    with contextlib.nullcontext() if proven else pytest.raises(AssertionError, match="nothing is damaged"):
+        assert not lost_by_badger(badger, tmp_path / "frozen", damaged)
+
+
+def test_a_fault_of_ours_is_not_let_pass(badger: Badger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise evbackup.DamagedError("a fault of ours")
+
+    monkeypatch.setattr(evbackup, "backup", damaged)
+    series = Series(QUIET, tmp_path / "evidence")
+    with pytest.raises(AssertionError, match="a fault of ours"):
+        series.take(badger, tmp_path / "0", random.Random(1), lambda: True)
 
 
 def test_a_badger_that_ends_by_itself_is_told(badger: Badger, tmp_path: Path) -> None:
@@ -85,7 +105,7 @@ def test_what_nothing_shows_to_be_badgers_is_let_pass_once(
     badger: Badger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damaged(*_: object, **__: object) -> None:
-        raise evbackup.DamagedError("a fault of ours")
+        raise evbackup.DamagedError("expected the value of key /live/0/seq at version 1, found no such value log")
 
     monkeypatch.setattr(evbackup, "backup", damaged)
     series = Series(QUIET, tmp_path / "evidence")

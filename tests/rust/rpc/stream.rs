@@ -330,11 +330,9 @@ async fn dropping_the_stream_stops_the_handler() {
     .await;
     let mut incoming = ask(server.address(), 0).await.unwrap();
     assert!(matches!(incoming.next().await.unwrap(), Event::Chunk(_)));
-    let began = Instant::now();
     drop(incoming);
     let end = tokio::task::spawn_blocking(move || heard.recv_timeout(SOON)).await.unwrap().unwrap();
     assert_eq!(end, (Kind::Cancelled, true));
-    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
